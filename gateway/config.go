@@ -1,0 +1,58 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"meshbridge/store"
+)
+
+// Config configures New. Only Store is required.
+type Config struct {
+	// Store is what is served.
+	Store *store.Store
+	// TLS, when set, makes the listener accept TLS only; gRPC and HTTP are told apart by ALPN.
+	TLS *tls.Config
+	// Name is the member's name; empty means "default".
+	Name string
+	// ClientURLs are advertised in the member list, for example "http://127.0.0.1:2379".
+	ClientURLs []string
+	// ClusterID and MemberID appear in every response header; zero means fixed defaults.
+	ClusterID, MemberID uint64
+	// Hold, when set, is asked before a range or watch of [key, end) is served. A channel that is
+	// not nil holds the request until it is closed, or for HoldTimeout; then it fails as
+	// Unavailable. It is how a bridge avoids showing an empty world before the first one.
+	Hold func(key, end []byte) <-chan struct{}
+	// HoldTimeout bounds Hold; 0 means 30 s.
+	HoldTimeout time.Duration
+	// Admit, when set, decides about every write that a client asks for.
+	Admit func(Write) Admission
+	// Logger receives the gateway's logs; nil discards them.
+	Logger *slog.Logger
+	// Registerer receives the gateway's metrics; nil means none.
+	Registerer prometheus.Registerer
+	// Gatherer is served at /metrics; nil means 404.
+	Gatherer prometheus.Gatherer
+}
+
+// Write is a put of Key, or a delete of [Key, End).
+type Write struct {
+	Delete   bool
+	Key, End []byte
+}
+
+// Admission is the decision about a Write.
+type Admission int
+
+// Admissions.
+const (
+	// Admitted writes are executed.
+	Admitted Admission = iota
+	// Ignored writes are answered as successful and change nothing.
+	Ignored
+	// Denied writes fail with PermissionDenied.
+	Denied
+)

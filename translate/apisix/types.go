@@ -1,0 +1,84 @@
+package apisix
+
+// The structs below hold the fields that meshbridge emits, in APISIX's own names and units (times
+// are seconds). Field order and omitempty are part of the contract: MarshalObject of equal values
+// gives equal bytes.
+
+// Route is an APISIX route.
+type Route struct {
+	ID              string            `json:"id"`
+	Name            string            `json:"name,omitempty"`
+	Desc            string            `json:"desc,omitempty"`
+	Labels          map[string]string `json:"labels,omitempty"`
+	Hosts           []string          `json:"hosts,omitempty"`
+	URI             string            `json:"uri,omitempty"`
+	URIs            []string          `json:"uris,omitempty"`
+	Priority        int               `json:"priority"`
+	Vars            Vars              `json:"vars,omitempty"`
+	Plugins         Plugins           `json:"plugins,omitempty"`
+	PluginConfigID  string            `json:"plugin_config_id,omitempty"`
+	UpstreamID      string            `json:"upstream_id,omitempty"`
+	Timeout         *Timeout          `json:"timeout,omitempty"`
+	EnableWebsocket bool              `json:"enable_websocket,omitempty"`
+}
+
+// Upstream is an APISIX upstream.
+type Upstream struct {
+	ID            string            `json:"id"`
+	Name          string            `json:"name,omitempty"`
+	Desc          string            `json:"desc,omitempty"`
+	Labels        map[string]string `json:"labels,omitempty"`
+	Type          string            `json:"type"`
+	HashOn        string            `json:"hash_on,omitempty"`
+	Key           string            `json:"key,omitempty"`
+	Scheme        string            `json:"scheme,omitempty"`
+	PassHost      string            `json:"pass_host,omitempty"`
+	UpstreamHost  string            `json:"upstream_host,omitempty"`
+	Retries       *int              `json:"retries,omitempty"`
+	RetryTimeout  *float64          `json:"retry_timeout,omitempty"`
+	Timeout       *Timeout          `json:"timeout,omitempty"`
+	KeepalivePool *KeepalivePool    `json:"keepalive_pool,omitempty"`
+	Checks        map[string]any    `json:"checks,omitempty"`
+	// Nodes is never nil: an empty list answers 503, a missing one is invalid.
+	Nodes []Node `json:"nodes"`
+}
+
+// Node is one endpoint of an upstream.
+type Node struct {
+	Host     string `json:"host"`
+	Port     int    `json:"port"`
+	Weight   int    `json:"weight"`
+	Priority int    `json:"priority,omitempty"`
+}
+
+// Timeout holds idle timeouts in seconds; APISIX requires all three.
+type Timeout struct {
+	Connect float64 `json:"connect"`
+	Send    float64 `json:"send"`
+	Read    float64 `json:"read"`
+}
+
+// KeepalivePool bounds the idle connections of an upstream.
+type KeepalivePool struct {
+	Size        int     `json:"size"`
+	IdleTimeout float64 `json:"idle_timeout"`
+	Requests    int     `json:"requests"`
+}
+
+// PluginConfig is a set of plugins that several routes share.
+type PluginConfig struct {
+	ID      string            `json:"id"`
+	Name    string            `json:"name,omitempty"`
+	Desc    string            `json:"desc,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Plugins Plugins           `json:"plugins"`
+}
+
+// Plugins maps a plugin's name to its configuration: any value that marshals to a JSON object.
+// encoding/json sorts map keys, so the bytes are deterministic.
+type Plugins map[string]any
+
+// Vars is a list of conditions, all of which must hold, in lua-resty-expr's form. An element is
+// [variable, operator, value], [variable, "!", operator, value] or a nested ["AND"|"OR"|"!AND"|"!OR", …].
+// A nil value is JSON null, which lua-resty-expr reads as "absent".
+type Vars []any

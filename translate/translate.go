@@ -1,0 +1,54 @@
+package translate
+
+import (
+	"net/netip"
+
+	"meshbridge/translate/apisix"
+	"meshbridge/xds"
+)
+
+// Options are fixed for the life of a State. The zero value of every field but Profile is usable.
+type Options struct {
+	// Profile is the set of capabilities of the APISIX that will serve the objects.
+	Profile Profile
+	// APISIXVersion is the version of that APISIX; the zero value is 3.18.
+	APISIXVersion apisix.Version
+	// NodeID is the xDS node id; it becomes a label on every object.
+	NodeID string
+	// InstanceIPs are the addresses of this workload, used as the nodes of inbound clusters.
+	InstanceIPs []netip.Addr
+	// OutboundPort and InboundPort are APISIX's listening ports in the direct profile, to which
+	// iptables redirects outbound and inbound connections. Zero means 9080 and 9081.
+	OutboundPort, InboundPort int
+	// AllowUnenforced lists the diagnostic codes of access restrictions that are left
+	// unenforced instead of answered with 403.
+	AllowUnenforced []Code
+}
+
+// Inputs are what a translation depends on besides the resources: results of I/O and timers that
+// live outside this package. Equal Inputs and resources give equal bytes.
+type Inputs struct {
+	// DNS holds the addresses that a host name of a STRICT_DNS cluster resolved to. A name that
+	// is missing is emitted as a domain node, which APISIX resolves itself.
+	DNS map[string][]netip.Addr
+}
+
+// Input is one step: a snapshot, and what is new in it.
+type Input struct {
+	Snapshot *xds.Snapshot
+	// Changed is what differs from the Snapshot of the previous step. All set to true means that
+	// everything may differ, for example on the first step.
+	Changed []xds.Key
+	All     bool
+	Inputs  Inputs
+}
+
+// Result is what a step changed.
+type Result struct {
+	// Put holds the objects that are new or have other bytes, sorted by Key.
+	Put []apisix.Object
+	// Delete holds the Keys of objects that are gone, sorted. Nothing refers to them any more.
+	Delete []string
+	// DiagnosticsChanged tells whether State.Diagnostics differs from before the step.
+	DiagnosticsChanged bool
+}

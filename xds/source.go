@@ -1,0 +1,50 @@
+package xds
+
+import (
+	"context"
+	"time"
+)
+
+// Source delivers resources: the ADS client (New) or the file source (NewFileSource).
+type Source interface {
+	// Run delivers an Update for every change until ctx ends, from one goroutine and in order,
+	// and returns after its goroutines have ended. It returns nil when ctx ended.
+	//
+	// deliver must not block: a consumer that is busy merges Updates (see Update.Merge).
+	Run(ctx context.Context, deliver func(Update)) error
+}
+
+// Update is the state of the world and what is new in it.
+type Update struct {
+	// Snapshot is everything that is known now.
+	Snapshot *Snapshot
+	// Changed lists what differs from the previous Update's Snapshot, added, changed and removed,
+	// sorted and without duplicates. A response that changes nothing gives no Update, except when
+	// it answers something that was Pending.
+	Changed []Key
+	// Pending lists what has been asked for and not been answered yet. A wildcard subscription
+	// that was not answered is a Key without a name.
+	Pending []Key
+	// Rejected are the resources that are refused at the moment (NACKed, or dropped from a
+	// file), each with the error; Snapshot holds their last good version, if there was one.
+	Rejected []Rejection
+	// Received is when the bytes that made this Update arrived.
+	Received time.Time
+}
+
+// Rejection is a resource that could not be decoded or is not valid.
+type Rejection struct {
+	Key
+	Err error
+}
+
+// Complete tells whether every wildcard subscription has been answered: without it the Snapshot
+// must not be served, for it may lack most of the world.
+func (u *Update) Complete() bool {
+	for _, k := range u.Pending {
+		if k.Name == "" {
+			return false
+		}
+	}
+	return u.Snapshot != nil
+}
