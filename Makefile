@@ -1,0 +1,73 @@
+# meshbridge. `make help` lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
+.DEFAULT_GOAL := help
+
+GOLANGCI_LINT_VERSION := v2.15.0
+
+BIN := $(CURDIR)/.bin
+GO ?= go
+SOURCE ?= istiod
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+export GOFLAGS ?=
+
+CONFORMANCE := testdata/conformance
+ETCD := testdata/etcd
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build .bin/meshbridge
+	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN)/meshbridge ./cmd/meshbridge
+
+.PHONY: demo
+demo: build ## a real istiod and the bridge, live (SOURCE=file: in seconds, from captured xDS)
+	@testdata/demo/demo.sh $(SOURCE) $(BIN)
+
+.PHONY: test
+test: ## every test of the main module once, with the race detector
+	$(GO) test -race -shuffle=on ./...
+
+.PHONY: check
+check: $(BIN)/golangci-lint ## static checks: format, lint, vet, tidy, generated files
+	@test -z "$$($(BIN)/golangci-lint fmt --diff | tee /dev/stderr)" || { echo "run 'make fix'" >&2; exit 1; }
+	$(BIN)/golangci-lint run ./...
+	$(GO) vet ./...
+	$(GO) mod tidy -diff
+	cd $(CONFORMANCE) && $(GO) vet ./...
+	cd $(ETCD) && $(GO) vet ./...
+
+.PHONY: fix
+fix: $(BIN)/golangci-lint ## format, fix what the linters can, tidy go.mod
+	$(BIN)/golangci-lint fmt
+	$(BIN)/golangci-lint run --fix ./...
+	$(GO) mod tidy
+
+.PHONY: golden
+golden: ## rewrite the golden files; review the diff like code
+	$(GO) test ./translate -update
+
+.PHONY: conformance
+conformance: build ## drive the bridge as a process against a real istiod
+	cd $(CONFORMANCE) && MESHBRIDGE=$(BIN)/meshbridge $(GO) test -count=1 -timeout 15m ./...
+
+.PHONY: bench
+bench: build ## side by side with a real etcd, and the bridge's own figures
+	cd $(ETCD) && $(GO) run ./bench -meshbridge $(BIN)/meshbridge
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME
+	@for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+FUZZTIME ?= 60s
+
+$(BIN)/golangci-lint: Makefile
+	GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	@touch $@

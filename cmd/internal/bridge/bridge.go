@@ -1,0 +1,234 @@
+package bridge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"meshbridge/gateway"
+	"meshbridge/store"
+	"meshbridge/translate"
+	"meshbridge/xds"
+)
+
+// Off is the address of a server that is not started.
+const Off = "off"
+
+// Config configures New.
+type Config struct {
+	// NewSource makes the source of resources; the registerer is for its metrics.
+	NewSource func(prometheus.Registerer) (xds.Source, error)
+	Translate translate.Options
+	// Prefix is APISIX's etcd prefix, for example "/apisix".
+	Prefix string
+	// StateDir keeps what must survive a restart; empty keeps nothing.
+	StateDir string
+	// Listen, Admin, Status and Metrics are addresses, or Off. Port 0 picks one and logs it.
+	Listen, Admin, Status, Metrics string
+	// TLS, when set, is what the etcd port speaks; with ClientCAs it authenticates its clients.
+	TLS *tls.Config
+	// InsecureListen allows Listen to be reachable from elsewhere without TLS and authentication.
+	InsecureListen bool
+	// KeepRevisions and KeepFor bound the history that watchers can resume from.
+	KeepRevisions int64
+	KeepFor       time.Duration
+	// HoldTimeout bounds how long a request waits for the first world.
+	HoldTimeout time.Duration
+	Version     string
+	Logger      *slog.Logger
+}
+
+// Bridge is the running bridge.
+type Bridge struct {
+	config   Config
+	registry *prometheus.Registry
+	source   xds.Source
+	store    *store.Store
+	pipeline *pipeline
+	gateway  *gateway.Server
+	servers  []server // what Run serves besides the etcd port
+	listener net.Listener
+}
+
+// New makes the parts and opens every port, so that a port in use is reported before anything runs.
+func New(ctx context.Context, c Config) (*Bridge, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	b := &Bridge{config: c, registry: prometheus.NewRegistry()}
+	b.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	base, revisions, err := openRevisions(c.StateDir, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	b.store, err = store.New(store.Config{
+		BaseRevision: base, RefuseFuture: true, KeepRevisions: c.KeepRevisions, KeepFor: c.KeepFor,
+	})
+	if err != nil {
+		return nil, err
+	}
+	state, err := translate.New(c.Translate)
+	if err != nil {
+		return nil, err
+	}
+	m := newMetrics(b.registry)
+	b.pipeline = newPipeline(state, newWriter(b.store, c.Prefix, base, revisions.reserve, m), c.Logger, m)
+	if b.source, err = c.NewSource(b.registry); err != nil {
+		return nil, err
+	}
+	return b, b.open(ctx)
+}
+
+func (c *Config) validate() error {
+	if !strings.HasPrefix(c.Prefix, "/") || strings.HasSuffix(c.Prefix, "/") {
+		return fmt.Errorf("prefix %q: must start with a slash and not end in one, like /apisix", c.Prefix)
+	}
+	if c.Listen == Off {
+		return errors.New("listen: the etcd port is what the bridge is for and cannot be off")
+	}
+	if c.InsecureListen || c.TLS != nil && c.TLS.ClientCAs != nil {
+		return nil
+	}
+	if loopback, err := isLoopback(c.Listen); err != nil || !loopback {
+		return errors.Join(err, fmt.Errorf(
+			"listen %s: reachable from outside this host without TLS and client certificates, and what is served may hold private keys: "+
+				"give --listen-cert, --listen-key and --listen-client-ca, or say --insecure-listen", c.Listen))
+	}
+	return nil
+}
+
+// isLoopback tells whether only this host can reach the address.
+func isLoopback(address string) (bool, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false, fmt.Errorf("listen %s: %w", address, err)
+	}
+	if host == "localhost" {
+		return true, nil
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback(), nil
+}
+
+// open listens on every address and makes the servers.
+func (b *Bridge) open(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			b.closeListeners()
+		}
+	}()
+	c := b.config
+	if b.listener, err = listen(ctx, "etcd", "listen", c.Listen, c.Logger); err != nil {
+		return err
+	}
+	scheme := "http"
+	if c.TLS != nil {
+		scheme = "https"
+	}
+	owner := newOwnership(c.Prefix)
+	b.gateway, err = gateway.New(gateway.Config{
+		Store:       b.store,
+		TLS:         c.TLS,
+		Name:        "meshbridge",
+		ClientURLs:  []string{scheme + "://" + b.listener.Addr().String()},
+		Hold:        b.hold,
+		HoldTimeout: c.HoldTimeout,
+		Admit:       owner.admit,
+		Logger:      c.Logger,
+		Registerer:  b.registry,
+		Gatherer:    b.registry,
+	})
+	if err != nil {
+		return err
+	}
+	for _, s := range []struct {
+		name, flag, address string
+		server              func() server
+	}{
+		{"admin", "admin", c.Admin, b.adminServer},
+		{"status", "status", c.Status, b.statusServer},
+		{"metrics", "metrics", c.Metrics, b.metricsServer},
+	} {
+		if s.address == Off {
+			continue
+		}
+		srv := s.server()
+		if srv.listener, err = listen(ctx, s.name, s.flag, s.address, c.Logger); err != nil {
+			return err
+		}
+		b.servers = append(b.servers, srv)
+	}
+	return nil
+}
+
+// listen opens a port and logs where, so that port 0 can be found.
+func listen(ctx context.Context, name, flag, address string, log *slog.Logger) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%s port: --%s %s: %w", name, flag, address, err)
+	}
+	switch name {
+	case "etcd":
+		log.Info("serving etcd", slog.String("address", l.Addr().String()))
+	case "admin":
+		log.Info("serving admin", slog.String("address", l.Addr().String()))
+	case "status":
+		log.Info("serving status", slog.String("address", l.Addr().String()))
+	case "metrics":
+		log.Info("serving metrics", slog.String("address", l.Addr().String()))
+	}
+	return l, nil
+}
+
+func (b *Bridge) closeListeners() {
+	if b.listener != nil {
+		_ = b.listener.Close()
+	}
+	for _, s := range b.servers {
+		_ = s.listener.Close()
+	}
+}
+
+// hold is a gateway.Config.Hold: nothing below the prefix is shown before the first world, because
+// APISIX would take an empty world for the truth and delete everything it has.
+func (b *Bridge) hold(key, end []byte) <-chan struct{} {
+	if !underPrefix(b.config.Prefix, key, end) {
+		return nil
+	}
+	select {
+	case <-b.pipeline.ready:
+		return nil
+	default:
+		return b.pipeline.ready
+	}
+}
+
+// Ready is closed when the first complete world is committed.
+func (b *Bridge) Ready() <-chan struct{} { return b.pipeline.ready }
+
+// Run serves until ctx ends or a part fails, and returns after everything has stopped.
+func (b *Bridge) Run(ctx context.Context) error {
+	defer b.store.Close()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return b.store.Run(ctx) })
+	group.Go(func() error { return b.gateway.Serve(ctx, b.listener) })
+	group.Go(func() error { return b.source.Run(ctx, b.pipeline.inbox.put) })
+	group.Go(func() error { return b.pipeline.Run(ctx) })
+	group.Go(func() error { return b.releaseMemory(ctx) })
+	for _, s := range b.servers {
+		group.Go(func() error { return s.run(ctx) })
+	}
+	return group.Wait()
+}

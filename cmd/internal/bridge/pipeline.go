@@ -1,0 +1,275 @@
+package bridge
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"meshbridge/store"
+	"meshbridge/translate"
+	"meshbridge/xds"
+)
+
+// Timing of the pipeline. Endpoint changes are never delayed.
+const (
+	// debounceQuiet is how long listeners, routes and clusters must be quiet before they are
+	// translated, and debounceMax how long a mesh that never is may delay that.
+	debounceQuiet = 100 * time.Millisecond
+	debounceMax   = time.Second
+	// warmUp is how long a change waits for resources that it refers to and that istiod has not
+	// sent yet, as Envoy's cluster warming does.
+	warmUp = 5 * time.Second
+)
+
+// View is what other goroutines may know of the pipeline: immutable, replaced as a whole.
+type View struct {
+	// Revision of the last commit, and Committed its time.
+	Revision  int64
+	Committed time.Time
+	// Received is when the newest bytes that the view includes came from the source.
+	Received    time.Time
+	Chains      []*translate.Chain
+	Diagnostics []translate.Diagnostic
+	Rejected    []xds.Rejection
+	Pending     []xds.Key
+	Snapshot    *xds.Snapshot
+}
+
+// pipeline turns updates into commits. Run owns everything but the mailbox and the view.
+type pipeline struct {
+	// set once
+	state   *translate.State
+	writer  *writer
+	log     *slog.Logger
+	metrics *metrics
+	ready   chan struct{} // closed by Run when the first world is committed
+	inbox   *mailbox
+	view    atomic.Pointer[View]
+
+	// owned by Run
+	latest      xds.Update            // everything received
+	world       *xds.Snapshot         // what has been translated
+	dirty       map[xds.Key]struct{}  // what differs between world and latest
+	dirtySince  time.Time             // when the oldest listener, route or cluster in dirty arrived
+	dirtyUntil  time.Time             // when the debounce ends; zero where nothing waits
+	waitedSince map[xds.Key]time.Time // when each pending resource was first waited for
+	started     bool                  // the first world is committed
+}
+
+func newPipeline(state *translate.State, w *writer, log *slog.Logger, m *metrics) *pipeline {
+	return &pipeline{
+		state: state, writer: w, log: log, metrics: m,
+		ready: make(chan struct{}), inbox: newMailbox(),
+		dirty: map[xds.Key]struct{}{}, waitedSince: map[xds.Key]time.Time{},
+	}
+}
+
+// Run takes updates until ctx ends. It fails only where a commit fails, which is a defect.
+func (p *pipeline) Run(ctx context.Context) error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		// What can happen: ctx ends; the source delivered; a debounce, warm-up or commit phase is due.
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.inbox.filled:
+			p.receive(time.Now())
+		case <-timer.C:
+		}
+		now := time.Now()
+		if err := p.step(now); err != nil {
+			return err
+		}
+		timer.Reset(p.untilNext(now))
+	}
+}
+
+func (p *pipeline) receive(now time.Time) {
+	u := p.inbox.take()
+	if u == nil {
+		return
+	}
+	for _, k := range u.Changed {
+		p.dirty[k] = struct{}{}
+		if p.immediate(k, u.Snapshot) {
+			continue
+		}
+		if p.dirtyUntil.IsZero() {
+			p.dirtySince = now
+		}
+		p.dirtyUntil = now.Add(debounceQuiet)
+		if limit := p.dirtySince.Add(debounceMax); p.dirtyUntil.After(limit) {
+			p.dirtyUntil = limit
+		}
+	}
+	pending := make(map[xds.Key]time.Time, len(u.Pending))
+	for _, k := range u.Pending {
+		if since, ok := p.waitedSince[k]; ok {
+			pending[k] = since
+		} else {
+			pending[k] = now
+		}
+	}
+	p.waitedSince = pending
+	p.latest = *u
+	p.metrics.received(u)
+}
+
+// immediate tells whether a change is applied at once. The removal of endpoints is not: istiod
+// removes them together with the cluster and the routes, and taking the endpoints first would
+// answer 503 for the time between.
+func (p *pipeline) immediate(k xds.Key, s *xds.Snapshot) bool {
+	return k.Type == xds.EndpointType && s.Get(k) != nil
+}
+
+// step does everything that is due.
+func (p *pipeline) step(now time.Time) error {
+	if !p.started {
+		if !p.latest.Complete() || p.warming(now) > 0 {
+			return nil
+		}
+		return p.firstWorld(now)
+	}
+	var endpoints []xds.Key
+	for k := range p.dirty {
+		if p.immediate(k, p.latest.Snapshot) {
+			endpoints = append(endpoints, k)
+		}
+	}
+	if err := p.apply(now, endpoints); err != nil {
+		return err
+	}
+	if !p.dirtyUntil.IsZero() && !now.Before(p.dirtyUntil) && p.warming(now) == 0 {
+		rest := make([]xds.Key, 0, len(p.dirty))
+		for k := range p.dirty {
+			rest = append(rest, k)
+		}
+		p.dirtyUntil = time.Time{}
+		if err := p.apply(now, rest); err != nil {
+			return err
+		}
+	}
+	revision, err := p.writer.flush(now)
+	if err != nil {
+		return err
+	}
+	p.publish(now, revision, false)
+	return nil
+}
+
+// firstWorld commits everything that is known as one transaction.
+func (p *pipeline) firstWorld(now time.Time) error {
+	result := p.state.Apply(translate.Input{Snapshot: p.latest.Snapshot, All: true})
+	p.world = p.latest.Snapshot
+	clear(p.dirty)
+	p.dirtyUntil = time.Time{}
+	revision, err := p.writer.first(result.Put)
+	if err != nil {
+		return err
+	}
+	p.started = true
+	p.metrics.translated(time.Since(now))
+	p.publish(now, revision, true)
+	p.log.Info("ready",
+		slog.Int64("revision", revision),
+		slog.Int("objects", len(result.Put)),
+		slog.Int("diagnostics", len(p.view.Load().Diagnostics)),
+		slog.Duration("since_received", time.Since(p.latest.Received)))
+	close(p.ready)
+	return nil
+}
+
+// apply translates the named changes and hands the result to the writer. The other differences
+// between world and latest stay for later.
+func (p *pipeline) apply(now time.Time, keys []xds.Key) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	var put []*xds.Resource
+	var remove []xds.Key
+	for _, k := range keys {
+		delete(p.dirty, k)
+		if r := p.latest.Snapshot.Get(k); r != nil {
+			put = append(put, r)
+		} else {
+			remove = append(remove, k)
+		}
+	}
+	p.world = p.world.With(put, remove)
+	result := p.state.Apply(translate.Input{Snapshot: p.world, Changed: keys})
+	p.metrics.translated(time.Since(now))
+	revision, err := p.writer.add(now, result)
+	if err != nil {
+		return err
+	}
+	p.publish(now, revision, result.DiagnosticsChanged || !onlyEndpoints(keys))
+	p.log.Debug("translated",
+		slog.Int("changed", len(keys)), slog.Int("put", len(result.Put)),
+		slog.Int("delete", len(result.Delete)), slog.Int64("revision", revision))
+	return nil
+}
+
+// warming returns how long to go on waiting for what is pending; 0 is no longer.
+func (p *pipeline) warming(now time.Time) time.Duration {
+	var left time.Duration
+	for _, since := range p.waitedSince {
+		left = max(left, since.Add(warmUp).Sub(now))
+	}
+	return left
+}
+
+// untilNext returns how long to sleep if nothing arrives.
+func (p *pipeline) untilNext(now time.Time) time.Duration {
+	next := time.Hour
+	if !p.started {
+		if p.latest.Complete() {
+			next = min(next, p.warming(now))
+		}
+		return next
+	}
+	if !p.dirtyUntil.IsZero() {
+		next = min(next, max(p.dirtyUntil.Sub(now), p.warming(now)))
+	}
+	if due := p.writer.due(); !due.IsZero() {
+		next = min(next, due.Sub(now))
+	}
+	return max(next, 0)
+}
+
+func onlyEndpoints(keys []xds.Key) bool {
+	for _, k := range keys {
+		if k.Type != xds.EndpointType {
+			return false
+		}
+	}
+	return true
+}
+
+// publish replaces the view. revision 0 means that nothing was committed; structure says that
+// chains or diagnostics may have changed.
+func (p *pipeline) publish(now time.Time, revision int64, structure bool) {
+	var v View
+	if old := p.view.Load(); old != nil {
+		v = *old
+	}
+	if revision == 0 && !structure && v.Snapshot == p.world && v.Received.Equal(p.latest.Received) {
+		return
+	}
+	if revision != 0 {
+		v.Revision, v.Committed = revision, now
+	}
+	if structure {
+		v.Chains, v.Diagnostics = p.state.Chains(), p.state.Diagnostics()
+		p.metrics.diagnosed(v.Diagnostics)
+	}
+	v.Received, v.Snapshot = p.latest.Received, p.world
+	v.Rejected, v.Pending = p.latest.Rejected, p.latest.Pending
+	p.view.Store(&v)
+}
+
+// storeWriter is the part of the store that the writer needs.
+type storeWriter interface {
+	Txn(store.Txn) (store.TxnResult, error)
+}

@@ -1,0 +1,176 @@
+package bridge
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"meshbridge/store"
+	"meshbridge/translate"
+	"meshbridge/translate/apisix"
+)
+
+// Spacing of the phases of a change. APISIX applies each collection in a thread of its own, in no
+// order, so what routes refer to must have arrived before them, and goes long after them.
+const (
+	// routesAfter is the least time between upstreams and the routes that refer to them.
+	routesAfter = 50 * time.Millisecond
+	// garbageAfter is the least time between the last reference to an upstream and its removal:
+	// a request in flight resolves its upstream late.
+	garbageAfter = 30 * time.Second
+)
+
+// writer turns translation results into transactions in three phases: what routes refer to, then
+// routes with their deletions, then what lost its last reference. It is owned by the pipeline.
+type writer struct {
+	store   storeWriter
+	prefix  string // of every key, with the final slash
+	reserve func(next int64) error
+	metrics *metrics
+
+	committed map[string][]byte    // what is in the store, by key below the prefix
+	routes    map[string][]byte    // phase 2: nil is a deletion
+	routesDue time.Time            // zero where routes is empty
+	garbage   map[string]time.Time // phase 3: when each key may go
+	revision  int64                // of the last commit
+}
+
+func newWriter(s storeWriter, prefix string, base int64, reserve func(int64) error, m *metrics) *writer {
+	return &writer{
+		store: s, prefix: prefix + "/", reserve: reserve, metrics: m, revision: base,
+		committed: map[string][]byte{}, routes: map[string][]byte{}, garbage: map[string]time.Time{},
+	}
+}
+
+// first commits the first world, with the keys of the directories, as one transaction.
+func (w *writer) first(objects []apisix.Object) (revision int64, err error) {
+	changes := make(map[string][]byte, len(objects)+len(directories))
+	for _, dir := range directories {
+		changes[dir+"/"] = []byte(initDir)
+	}
+	for _, o := range objects {
+		changes[o.Key()] = o.Value
+	}
+	return w.commit(changes)
+}
+
+// add commits the first phase of the result and keeps the rest until it is due. The revision is 0
+// where the first phase is empty.
+func (w *writer) add(now time.Time, r translate.Result) (revision int64, err error) {
+	now1 := map[string][]byte{}
+	routes := false
+	for _, o := range r.Put {
+		key := o.Key()
+		delete(w.garbage, key)
+		if !isRoute(key) {
+			now1[key] = o.Value
+			continue
+		}
+		w.routes[key] = o.Value
+		routes = true
+	}
+	for _, key := range r.Delete {
+		if !isRoute(key) {
+			w.garbage[key] = now.Add(garbageAfter)
+			continue
+		}
+		w.routes[key] = nil
+		routes = true
+	}
+	if revision, err = w.commit(now1); err != nil {
+		return 0, err
+	}
+	if routes && w.routesDue.IsZero() {
+		w.routesDue = now
+	}
+	if routes && revision != 0 {
+		w.routesDue = now.Add(routesAfter)
+	}
+	return revision, nil
+}
+
+// flush commits what is due of the later phases; 0 where nothing was.
+func (w *writer) flush(now time.Time) (revision int64, err error) {
+	if !w.routesDue.IsZero() && !now.Before(w.routesDue) {
+		if revision, err = w.commit(w.routes); err != nil {
+			return 0, err
+		}
+		clear(w.routes)
+		w.routesDue = time.Time{}
+	}
+	gone := map[string][]byte{}
+	for key, at := range w.garbage {
+		if !now.Before(at) {
+			gone[key] = nil
+			delete(w.garbage, key)
+		}
+	}
+	last, err := w.commit(gone)
+	return max(revision, last), err
+}
+
+// due returns when flush has something to do; zero is never.
+func (w *writer) due() time.Time {
+	next := w.routesDue
+	for _, at := range w.garbage {
+		if next.IsZero() || at.Before(next) {
+			next = at
+		}
+	}
+	return next
+}
+
+// commit makes the changes one transaction, hence one revision and one watch frame. What is in the
+// store already is left out; an empty rest commits nothing and returns 0.
+func (w *writer) commit(changes map[string][]byte) (int64, error) {
+	ops := make([]store.Op, 0, len(changes))
+	keys := make([]string, 0, len(changes))
+	for key, value := range changes {
+		old, have := w.committed[key]
+		if value == nil && !have || value != nil && have && string(old) == string(value) {
+			continue
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return 0, nil
+	}
+	slices.SortFunc(keys, func(a, b string) int {
+		return cmp.Or(cmp.Compare(phase(a), phase(b)), strings.Compare(a, b))
+	})
+	for _, key := range keys {
+		full := []byte(w.prefix + key)
+		if value := changes[key]; value != nil {
+			ops = append(ops, store.Op{Put: &store.PutOp{Key: full, Value: value}})
+			w.committed[key] = value
+		} else {
+			ops = append(ops, store.Op{Delete: &store.DeleteOp{Key: full}})
+			delete(w.committed, key)
+		}
+	}
+	if err := w.reserve(w.revision + 1); err != nil {
+		return 0, err
+	}
+	result, err := w.store.Txn(store.Txn{Success: ops})
+	if err != nil {
+		return 0, fmt.Errorf("commit of %d objects, the first is %s: %w", len(ops), keys[0], err)
+	}
+	w.revision = result.Revision
+	w.metrics.committed(len(ops), result.Revision)
+	return result.Revision, nil
+}
+
+// phase orders the keys of one transaction as APISIX would best apply them.
+func phase(key string) int {
+	if isRoute(key) {
+		return 1
+	}
+	return 0
+}
+
+func isRoute(key string) bool {
+	kind, _, _ := apisix.ParseKey(key)
+	return kind == apisix.KindRoute || kind == apisix.KindStreamRoute
+}

@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"meshbridge/gateway"
+	"meshbridge/store"
+)
+
+type etcdOptions struct {
+	listen       string
+	revisionBase string
+	history      historyOptions
+	tls          tlsOptions
+	log          logOptions
+}
+
+func newEtcd(a *app) *cobra.Command {
+	var o etcdOptions
+	cmd := &cobra.Command{
+		Use:   "etcd",
+		Short: "Serve a plain writable store over the etcd v3 API, without xDS",
+		Long: `Serve an empty, writable, in-memory store over the etcd v3 API (gRPC and
+HTTP/JSON on one port). What is written is lost when the process ends.`,
+		Example: `  meshbridge etcd --listen 127.0.0.1:2379
+  etcdctl put /apisix/routes/1 '{"uri":"/*"}'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withConfig(a, cmd, func() error { return runEtcd(cmd.Context(), a, o) })
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.listen, "listen", "127.0.0.1:2379", "etcd v3 `address`, gRPC and HTTP")
+	f.StringVar(&o.revisionBase, "revision-base", "epoch",
+		"where revisions start: `1|epoch`; 1 is etcd to the letter, epoch the clock in milliseconds, so that clients notice a restart")
+	o.history.add(f)
+	o.tls.add(f)
+	o.log.add(f)
+	addConfigFlags(cmd)
+	return cmd
+}
+
+func runEtcd(ctx context.Context, a *app, o etcdOptions) error {
+	log, err := o.log.logger(a.stderr)
+	if err != nil {
+		return usageError{err}
+	}
+	tlsConfig, err := o.tls.config()
+	if err != nil {
+		return usageError{err}
+	}
+	sc := store.Config{KeepRevisions: o.history.revisions, KeepFor: o.history.age}
+	switch o.revisionBase {
+	case "1":
+	case "epoch":
+		sc.BaseRevision, sc.RefuseFuture = time.Now().UnixMilli(), true
+	default:
+		return usageError{fmt.Errorf("--revision-base %q: want 1 or epoch", o.revisionBase)}
+	}
+	st, err := store.New(sc)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", o.listen)
+	if err != nil {
+		return fmt.Errorf("etcd port: --listen %s: %w", o.listen, err)
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	scheme := "http"
+	if tlsConfig != nil {
+		scheme = "https"
+	}
+	gw, err := gateway.New(gateway.Config{
+		Store: st, TLS: tlsConfig, Name: "meshbridge", ClientURLs: []string{scheme + "://" + l.Addr().String()},
+		Logger: log, Registerer: registry, Gatherer: registry,
+	})
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	log.Info("serving etcd", slog.String("address", l.Addr().String()), slog.Int64("revision", st.Revision()))
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return st.Run(ctx) })
+	group.Go(func() error { return gw.Serve(ctx, l) })
+	return group.Wait()
+}

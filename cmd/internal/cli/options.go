@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// withConfig resolves the command's flags from environment and file, answers --print-config, and
+// runs the command.
+func withConfig(a *app, cmd *cobra.Command, run func() error) error {
+	from, err := resolve(cmd.Flags(), a.getenv)
+	if err != nil {
+		return usageError{err}
+	}
+	if show, err := cmd.Flags().GetBool(printConfigFlag); err != nil || show {
+		return errors.Join(err, printConfig(a.stdout, cmd.Flags(), from))
+	}
+	return run()
+}
+
+// logOptions choose what is logged, and how, to stderr.
+type logOptions struct{ level, format string }
+
+func (o *logOptions) add(f *pflag.FlagSet) {
+	f.StringVar(&o.level, "log-level", "info", "`debug|info|warn|error`")
+	f.StringVar(&o.format, "log-format", "text", "`text|json`")
+}
+
+func (o *logOptions) logger(w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.level)); err != nil {
+		return nil, fmt.Errorf("--log-level %q: want debug, info, warn or error", o.level)
+	}
+	ho := &slog.HandlerOptions{Level: level}
+	switch o.format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, ho)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, ho)), nil
+	}
+	return nil, fmt.Errorf("--log-format %q: want text or json", o.format)
+}
+
+// historyOptions bound the history that watchers can resume from.
+type historyOptions struct {
+	revisions int64
+	age       time.Duration
+}
+
+func (o *historyOptions) add(f *pflag.FlagSet) {
+	f.Int64Var(&o.revisions, "keep-revisions", 10_000, "least `number` of revisions that watchers can resume from; 0 keeps all")
+	f.DurationVar(&o.age, "keep-for", 5*time.Minute, "least `time` for which watchers can resume from a revision")
+}
+
+// tlsOptions secure the etcd port.
+type tlsOptions struct{ cert, key, clientCA string }
+
+func (o *tlsOptions) add(f *pflag.FlagSet) {
+	f.StringVar(&o.cert, "listen-cert", "", "certificate `file` of the etcd port; TLS is on when it is set")
+	f.StringVar(&o.key, "listen-key", "", "private key `file` of the etcd port")
+	f.StringVar(&o.clientCA, "listen-client-ca", "", "CA `file`: clients of the etcd port must show a certificate that it signed")
+}
+
+// config returns nil without TLS.
+func (o *tlsOptions) config() (*tls.Config, error) {
+	if o.cert == "" && o.key == "" && o.clientCA == "" {
+		return nil, nil //nolint:nilnil // nil is what crypto/tls users call "no TLS"
+	}
+	if o.cert == "" || o.key == "" {
+		return nil, errors.New("--listen-cert and --listen-key go together, and --listen-client-ca needs both")
+	}
+	pair, err := tls.LoadX509KeyPair(o.cert, o.key)
+	if err != nil {
+		return nil, fmt.Errorf("--listen-cert %s, --listen-key %s: %w", o.cert, o.key, err)
+	}
+	config := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	if o.clientCA == "" {
+		return config, nil
+	}
+	pem, err := os.ReadFile(o.clientCA)
+	if err != nil {
+		return nil, fmt.Errorf("--listen-client-ca: %w", err)
+	}
+	config.ClientCAs, config.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+	if !config.ClientCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("--listen-client-ca %s: holds no PEM certificate", o.clientCA)
+	}
+	return config, nil
+}

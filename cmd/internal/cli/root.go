@@ -1,0 +1,106 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes.
+const (
+	exitOK    = 0
+	exitError = 1 // the command ran and failed, or found what it reports as errors
+	exitUsage = 2 // the command line, environment or configuration file is wrong
+)
+
+// app is what every command needs of its surroundings.
+type app struct {
+	version        string
+	stdout, stderr io.Writer
+	getenv         func(string) string
+}
+
+// usageError is an error of the one who typed the command.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+// reportedError ends a command whose output has already said what is wrong.
+var errReported = errors.New("reported")
+
+// Execute runs the command line and returns the exit code. The first SIGTERM or SIGINT ends it
+// gracefully, the second at once.
+func Execute(version string, args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // the default action is back for the second signal
+	return execute(ctx, &app{version: version, stdout: stdout, stderr: stderr, getenv: os.Getenv}, args)
+}
+
+func execute(ctx context.Context, a *app, args []string) int {
+	root := newRoot(a)
+	root.SetArgs(args)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	if errors.Is(err, errReported) {
+		return exitError
+	}
+	fmt.Fprintf(a.stderr, "meshbridge: %v\n", err)
+	var usage usageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitError
+}
+
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "meshbridge",
+		Short: "Make an unmodified Apache APISIX a data plane of an unmodified Istio",
+		Long: `meshbridge subscribes to istiod over xDS, translates what it receives into APISIX
+routes and upstreams, and serves them over the etcd v3 API, so that APISIX
+believes it talks to etcd.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(newRun(a), newTranslate(a), newExplain(a), newEtcd(a), newVersion(a))
+	for _, c := range root.Commands() {
+		noPositional := c.Args
+		c.Args = func(cmd *cobra.Command, args []string) error {
+			if err := noPositional(cmd, args); err != nil {
+				return usageError{err}
+			}
+			return nil
+		}
+	}
+	return root
+}
+
+func newVersion(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version",
+		Example: "  meshbridge version",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(a.stdout, a.version)
+			return err
+		},
+	}
+}
