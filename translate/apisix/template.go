@@ -1,0 +1,57 @@
+package apisix
+
+import "strings"
+
+// APISIX resolves $name, ${name} and ${name ?? default} in the strings of many plugins
+// (core.utils.resolve_var): header values, bodies, rewritten paths. It has no escape for a literal
+// dollar sign: a backslash keeps the reference from being resolved but stays in the result. The
+// default of a variable that does not exist is the way to a literal.
+const (
+	literalDollar    = "${__d ?? $}"
+	literalBackslash = `${__d ?? \}`
+)
+
+// EscapeTemplate returns a template that resolves to exactly s. Escaped literals and [Var]
+// references can be concatenated. It needs the ?? operator of APISIX 3.14.
+func EscapeTemplate(s string) string {
+	if !strings.ContainsAny(s, `$\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '$':
+			b.WriteString(literalDollar)
+		// A backslash in front of a reference would keep it from being resolved.
+		case c == '\\' && (i+1 == len(s) || s[i+1] == '$'):
+			b.WriteString(literalBackslash)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// Var returns the template reference to a variable. The braces matter: a bare $name takes following
+// letters, digits, underscores and dots as part of the name.
+func Var(name string) string { return "${" + name + "}" }
+
+// VarOr returns the template reference to a variable with a literal for when it is missing. The
+// literal is taken as it is, except that it must not contain "}" or "??", or begin or end with
+// white space; ok is false where it does.
+func VarOr(name, literal string) (reference string, ok bool) {
+	if strings.Contains(literal, "}") || strings.Contains(literal, "??") || strings.TrimSpace(literal) != literal || literal == "" {
+		return "", false
+	}
+	return "${" + name + " ?? " + literal + "}", true
+}
+
+// EscapeReplacement returns the replacement text for proxy-rewrite's and redirect's regex_uri that
+// stands for exactly s; $1 in a replacement is a capture.
+func EscapeReplacement(s string) string { return strings.ReplaceAll(s, "$", "$$") }
+
+// EscapeRedirect makes a literal safe within redirect's uri, which has a template syntax of its own
+// without any escape: dollar signs and backslashes are percent-encoded.
+func EscapeRedirect(s string) string {
+	return strings.NewReplacer("$", "%24", `\`, "%5C").Replace(s)
+}
