@@ -1,7 +1,9 @@
 package xds
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 )
 
@@ -38,13 +40,34 @@ type Rejection struct {
 	Err error
 }
 
+// String returns the resource and what is wrong with it.
+func (r Rejection) String() string { return r.Key.String() + ": " + r.Err.Error() }
+
 // Complete tells whether every wildcard subscription has been answered: without it the Snapshot
 // must not be served, for it may lack most of the world.
-func (u *Update) Complete() bool {
+func (u Update) Complete() bool {
 	for _, k := range u.Pending {
 		if k.Name == "" {
 			return false
 		}
 	}
 	return u.Snapshot != nil
+}
+
+// Merge returns the Update that stands for u followed by newer, for a consumer that was busy when
+// newer came: the newer state, everything that changed in either, and the older time of arrival.
+func (u Update) Merge(newer Update) Update {
+	newer.Changed = sortedKeys(slices.Concat(u.Changed, newer.Changed))
+	if !u.Received.IsZero() && u.Received.Before(newer.Received) {
+		newer.Received = u.Received
+	}
+	return newer
+}
+
+// sortedKeys sorts in place, by type and name, and drops duplicates.
+func sortedKeys(keys []Key) []Key {
+	slices.SortFunc(keys, func(a, b Key) int {
+		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name))
+	})
+	return slices.Compact(keys)
 }

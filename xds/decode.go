@@ -1,0 +1,82 @@
+package xds
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// decoded is a resource that passed, and what it needs.
+type decoded struct {
+	*Resource
+	refs []Key
+}
+
+// decode checks one resource: its type, its encoding, its name, and the constraints of its proto.
+// wireName is the name a delta response gives it; "" where the protocol carries none.
+func (t resourceType) decode(wireName, version string, body *anypb.Any) (decoded, error) {
+	if body == nil {
+		return decoded{}, errors.New("has no body")
+	}
+	if body.GetTypeUrl() != t.url {
+		return decoded{}, fmt.Errorf("is a %q in a response for %q", body.GetTypeUrl(), t.url)
+	}
+	// Every Any decoded from the wire brings its own copy of the URL.
+	body.TypeUrl = t.url
+	r := &Resource{Key: Key{Type: t.url, Name: wireName}, Version: version, Body: body}
+	if t.opaque {
+		return decoded{Resource: r}, nil
+	}
+
+	m, err := body.UnmarshalNew()
+	if err != nil {
+		return decoded{}, err
+	}
+	name := t.name(m)
+	switch {
+	case name == "":
+		return decoded{}, errors.New("has no name")
+	case wireName != "" && name != wireName:
+		return decoded{}, fmt.Errorf("is named %q in its body", name)
+	}
+	r.Name = name
+	if v, ok := m.(interface{ Validate() error }); ok {
+		if err := v.Validate(); err != nil {
+			return decoded{}, err
+		}
+	}
+	d := decoded{Resource: r}
+	if t.refs != nil {
+		if d.refs, err = t.refs(m); err != nil {
+			return decoded{}, err
+		}
+	}
+	r.cache(m)
+	return d, nil
+}
+
+// peekName returns the name of a resource whose body need not decode, or "". Every type that is not
+// opaque has its name in field 1. It keeps a damaged resource from being mistaken for a removed one.
+func peekName(body *anypb.Any) string {
+	for b := body.GetValue(); len(b) > 0; {
+		number, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return ""
+		}
+		b = b[n:]
+		if number == 1 && kind == protowire.BytesType {
+			name, n := protowire.ConsumeString(b)
+			if n < 0 {
+				return ""
+			}
+			return name
+		}
+		if n = protowire.ConsumeFieldValue(number, kind, b); n < 0 {
+			return ""
+		}
+		b = b[n:]
+	}
+	return ""
+}
