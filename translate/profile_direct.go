@@ -1,0 +1,121 @@
+package translate
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"meshbridge/translate/apisix"
+)
+
+// varOriginalDestination is "address:port" of the connection before iptables redirected it. It is
+// part of every APISIX runtime since 1.19.9; for HTTP and IPv4 only.
+const varOriginalDestination = "connection_original_dst"
+
+type directProfile struct {
+	outboundPort, inboundPort string
+}
+
+// Direct is the profile in which iptables redirects connections straight to APISIX: outbound ones
+// to outboundPort and inbound ones to inboundPort, on which it listens for plain HTTP. Zero ports
+// are 9080 and 9081. It has no mesh TLS, TCP or IPv6.
+func Direct(outboundPort, inboundPort int) Profile {
+	return directProfile{
+		outboundPort: strconv.Itoa(cmp.Or(outboundPort, defaultOutboundPort)),
+		inboundPort:  strconv.Itoa(cmp.Or(inboundPort, defaultInboundPort)),
+	}
+}
+
+func (directProfile) Name() string { return "direct" }
+
+func (p directProfile) Guard(c *Chain) (guard apisix.Vars, ok bool, why string) {
+	switch {
+	case c.Bound:
+		return nil, false, "APISIX is not listening on the listener's own port"
+	case c.TLS:
+		return nil, false, "TLS connections cannot be received"
+	case c.narrowed != "":
+		return nil, false, "connections cannot be told apart by " + c.narrowed
+	}
+	port := strconv.Itoa(c.Port)
+	if c.Direction == Inbound {
+		if c.Port == 0 {
+			return nil, false, "connections to ports without a service cannot be passed through"
+		}
+		return apisix.List(apisix.Eq("server_port", p.inboundPort), apisix.Match(varOriginalDestination, ":"+port+`\z`)), true, ""
+	}
+	at := apisix.Eq("server_port", p.outboundPort)
+	if c.wildcard() {
+		guard = apisix.List(at, apisix.Match(varOriginalDestination, ":"+port+`\z`))
+		if taken := ipv4Endpoints(c.Excluded, port); len(taken) > 0 {
+			guard = append(guard, apisix.NotIn(varOriginalDestination, taken...))
+		}
+		return guard, true, ""
+	}
+	own := ipv4Endpoints(c.addresses(), port)
+	switch len(own) {
+	case 0:
+		return nil, false, "APISIX cannot see the original destination of IPv6 connections"
+	case 1:
+		return apisix.List(at, apisix.Eq(varOriginalDestination, own[0])), true, ""
+	}
+	return apisix.List(at, apisix.In(varOriginalDestination, own...)), true, ""
+}
+
+// ipv4Endpoints formats the IPv4 addresses as connection_original_dst has them.
+func ipv4Endpoints(addresses []netip.Addr, port string) []string {
+	var out []string
+	for _, a := range addresses {
+		if a.Is4() {
+			out = append(out, a.String()+":"+port)
+		}
+	}
+	return out
+}
+
+func (p directProfile) Vars(c *Chain, conn Connection) map[string]string {
+	address := conn.Address
+	if !address.IsValid() || !address.Is4() || address.IsUnspecified() {
+		address = c.exampleAddress()
+	}
+	listening := p.outboundPort
+	if c.Direction == Inbound {
+		listening = p.inboundPort
+	}
+	return map[string]string{
+		"server_port":          listening,
+		varOriginalDestination: netip.AddrPortFrom(address, uint16(c.Port)).String(),
+	}
+}
+
+// exampleAddress returns an address at which the chain receives connections: its own, or for a
+// wildcard listener one that no other listener has.
+func (c *Chain) exampleAddress() netip.Addr {
+	if !c.wildcard() {
+		for _, a := range c.addresses() {
+			if a.Is4() {
+				return a
+			}
+		}
+	}
+	a := netip.AddrFrom4([4]byte{192, 0, 2, 1}) // TEST-NET-1, RFC 5737
+	for slices.Contains(c.Excluded, a) {
+		a = a.Next()
+	}
+	return a
+}
+
+// PeerAddress is not remote_addr: with its default settings, APISIX takes that from X-Real-IP when
+// the peer is on loopback, as the application of a sidecar may be.
+func (directProfile) PeerAddress() string { return "realip_remote_addr" }
+
+// OriginalDestination is unknown: address and port are one variable.
+func (directProfile) OriginalDestination() (addr, port string) { return "", "" }
+
+func (directProfile) SNI() string          { return "" }
+func (directProfile) PeerIdentity() string { return "" }
+func (directProfile) Overlay() bool        { return false }
+func (directProfile) SourceBind() bool     { return false }
+func (directProfile) TerminatesTLS() bool  { return false }
+func (directProfile) Captures() bool       { return false }
