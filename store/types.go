@@ -16,7 +16,10 @@ type KeyValue struct {
 type Event struct {
 	Delete bool
 	KV     *KeyValue
-	Prev   *KeyValue // the version before, nil if there was none
+	// Prev is the key as it was before the revision, nil if it did not exist, was created by the
+	// event, or is forgotten because of a compaction at this revision. It is what etcd sends as
+	// prev_kv, also when an earlier operation of the same transaction changed the key.
+	Prev *KeyValue
 }
 
 // Config configures New. The zero value is a plain store that starts at revision 1, like a fresh etcd.
@@ -30,7 +33,7 @@ type Config struct {
 	RefuseFuture bool
 	// KeepRevisions and KeepFor bound the history: automatic compaction keeps at least the last
 	// KeepRevisions revisions and everything younger than KeepFor. Zero KeepRevisions means no
-	// automatic compaction. The newest event is never compacted.
+	// automatic compaction, and KeepFor must be zero too. The newest event is never compacted.
 	KeepRevisions int64
 	KeepFor       time.Duration
 	// Now is the clock; nil means time.Now.
@@ -91,7 +94,7 @@ type RangeOp struct {
 	RangeOptions
 }
 
-// PutOp sets a key.
+// PutOp sets a key. The store keeps Key and Value as they are.
 type PutOp struct {
 	Key, Value               []byte
 	Lease                    int64
@@ -144,7 +147,7 @@ type Txn struct {
 
 // TxnResult is the answer to a Txn. Results are in the order of the operations that ran.
 type TxnResult struct {
-	Revision  int64 // the store's revision after the Txn
+	Revision  int64 // the store's revision after the Txn; 0 in a nested one, as in etcd
 	Succeeded bool
 	Results   []OpResult
 }
