@@ -12,18 +12,23 @@ const (
 )
 
 // EscapeTemplate returns a template that resolves to exactly s. Escaped literals and [Var]
-// references can be concatenated. It needs the ?? operator of APISIX 3.14.
+// references can be concatenated. Only what would be a reference is escaped; an escape needs the ??
+// operator, see [Version.HasTemplateDefault].
 func EscapeTemplate(s string) string {
 	if !strings.ContainsAny(s, `$\`) {
 		return s
 	}
 	var b strings.Builder
 	for i := range len(s) {
+		next := byte('{') // what follows may be a reference's name
+		if i+1 < len(s) {
+			next = s[i+1]
+		}
 		switch c := s[i]; {
-		case c == '$':
+		case c == '$' && (next == '{' || next == '.' || next == '_' || isAlphanumeric(next)):
 			b.WriteString(literalDollar)
 		// A backslash in front of a reference would keep it from being resolved.
-		case c == '\\' && (i+1 == len(s) || s[i+1] == '$'):
+		case c == '\\' && (i+1 == len(s) || next == '$'):
 			b.WriteString(literalBackslash)
 		default:
 			b.WriteByte(c)
@@ -31,6 +36,10 @@ func EscapeTemplate(s string) string {
 	}
 	return b.String()
 }
+
+// HasTemplateDefault tells whether templates of the version know ${name ?? default}, which
+// [EscapeTemplate] and [VarOr] rely on: since 3.15. Before, such a reference resolves to nothing.
+func (v Version) HasTemplateDefault() bool { return v.AtLeast(3, 15) }
 
 // Var returns the template reference to a variable. The braces matter: a bare $name takes following
 // letters, digits, underscores and dots as part of the name.
