@@ -90,3 +90,8 @@ func lessByName(a, b *Resource) bool { return a.Name < b.Name }
 func ShortType(typeURL string) string {
 	return typeURL[strings.LastIndexByte(typeURL, '.')+1:]
 }
+
+func isTypeURL(s string) bool {
+	slash := strings.LastIndexByte(s, '/')
+	return slash > 0 && slash < len(s)-1
+}
