@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"time"
+
 	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointpb "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routepb "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -37,6 +39,8 @@ type upstreamRef struct {
 type variant struct {
 	// retries is the number of retries; Istio's default of 2 has no suffix in the id.
 	retries int
+	// retryTimeout is how long after the start of a request retries may begin; 0 is no limit.
+	retryTimeout time.Duration
 	// grpc makes the scheme grpc: the twin of a cluster that speaks HTTP/2.
 	grpc bool
 	// hash is the canonical form of the hash policy ("header:x-user", "cookie:sid",
