@@ -30,7 +30,7 @@ func (s *Store) History(revision int64) (History, error) {
 	switch {
 	case revision > snap.revision:
 		return History{}, ErrFutureRevision
-	case revision != 0 && revision < snap.compact:
+	case revision > 0 && revision < snap.compact:
 		return History{}, &CompactedError{CompactRevision: snap.compact}
 	case revision == 0:
 		revision = snap.revision

@@ -85,11 +85,12 @@ func (c *Cursor) Next(maxRevisions int) ([]*Block, error) {
 // collect advances the cursor in snap. A run of blocks that all match is returned as a part of the log
 // itself; as most watchers see every revision, they allocate nothing.
 func (c *Cursor) collect(snap *snapshot, maxRevisions int) []*Block {
-	if len(snap.log) == 0 || c.next > snap.revision {
+	if c.next > snap.revision {
 		return nil
 	}
-	// The log starts above next only where there was no revision in between.
-	log := snap.log[max(c.next-snap.log[0].Revision, 0):]
+	// The log ends at snap.revision. It starts above next where next is a store's first revision,
+	// which nothing made.
+	log := snap.log[max(int64(len(snap.log))-(snap.revision+1-c.next), 0):]
 	var blocks []*Block
 	adjacent := 0 // position in log after the run in blocks, as long as it is one
 	copied := false
