@@ -1,6 +1,9 @@
 package apisix
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // APISIX resolves $name, ${name} and ${name ?? default} in the strings of many plugins
 // (core.utils.resolve_var): header values, bodies, rewritten paths. It has no escape for a literal
@@ -63,4 +66,54 @@ func EscapeReplacement(s string) string { return strings.ReplaceAll(s, "$", "$$"
 // without any escape: dollar signs and backslashes are percent-encoded.
 func EscapeRedirect(s string) string {
 	return strings.NewReplacer("$", "%24", `\`, "%5C").Replace(s)
+}
+
+// resolveTemplate is core.utils.resolve_var: it matches
+// (?<!\\)\$(\{\s*([^}]+?)\s*\}|([\w\.]+)) and splits the reference at ??.
+func resolveTemplate(template string, vars Variables) string {
+	var b strings.Builder
+	for i := 0; i < len(template); {
+		reference, length := "", 0
+		if template[i] == '$' && (i == 0 || template[i-1] != '\\') {
+			reference, length = templateReference(template[i+1:])
+		}
+		if length == 0 {
+			b.WriteByte(template[i])
+			i++
+			continue
+		}
+		b.WriteString(resolveReference(reference, vars))
+		i += 1 + length
+	}
+	return b.String()
+}
+
+// templateReference returns what a reference behind "$" names and its length, 0 where it is none.
+func templateReference(s string) (reference string, length int) {
+	if strings.HasPrefix(s, "{") {
+		end := strings.IndexByte(s, '}')
+		if end < 2 {
+			return "", 0
+		}
+		return strings.Trim(s[1:end], " \t\n\v\f\r"), end + 1
+	}
+	n := 0
+	for n < len(s) && (isAlphanumeric(s[n]) || s[n] == '_' || s[n] == '.') {
+		n++
+	}
+	return s[:n], n
+}
+
+func resolveReference(reference string, vars Variables) string {
+	name, fallback, _ := strings.Cut(reference, "??")
+	value := vars(strings.TrimRight(name, " \t\n\v\f\r"))
+	if value == nil {
+		fallback, _, _ = strings.Cut(fallback, "??")
+		return strings.Trim(fallback, " \t\n\v\f\r")
+	}
+	if b, ok := value.(bool); ok {
+		return strconv.FormatBool(b)
+	}
+	s, _ := luaString(value)
+	return s
 }

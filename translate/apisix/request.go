@@ -1,0 +1,188 @@
+package apisix
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Request is a request to evaluate.
+type Request struct {
+	// Method is GET where empty.
+	Method string
+	// Scheme is http where empty.
+	Scheme string
+	// Host is the Host header, as sent.
+	Host string
+	// URI is the path and query, as sent; / where empty.
+	URI string
+	// Headers are the other headers; names are case-insensitive.
+	Headers map[string][]string
+	// RemoteAddr is the client's address; 127.0.0.1 where empty.
+	RemoteAddr string
+	// Vars are further nginx variables, for example server_port, connection_original_dst,
+	// proxy_protocol_tlv_0xe0 or request_id, and override what the other fields give. Without a
+	// request_id, no random choice is ever for less than everything: the last of weighted
+	// branches is taken.
+	Vars map[string]string
+}
+
+// requestVars resolves APISIX's variables (core.ctx) for a request.
+type requestVars struct {
+	request       Request
+	method        string
+	scheme        string
+	host          string // $host
+	path, args    string // $uri, $args
+	target        string // $real_request_uri
+	addr          string
+	headers       map[string]string // by variable name without http_
+	routeID, name string            // of the matched route
+}
+
+// newRequestVars returns the variables, or why nginx answers 400.
+func newRequestVars(r Request) (v *requestVars, refusal string) {
+	v = &requestVars{
+		request: r,
+		method:  orDefault(r.Method, "GET"),
+		scheme:  orDefault(r.Scheme, "http"),
+		target:  orDefault(r.URI, "/"),
+		addr:    orDefault(r.RemoteAddr, "127.0.0.1"),
+		headers: make(map[string]string, len(r.Headers)+1),
+	}
+	var ok bool
+	if v.host, ok = normalizeHost(r.Host); !ok {
+		return nil, "nginx refuses the Host header " + r.Host
+	}
+	var err error
+	if v.path, v.args, err = normalizeURI(v.target); err != nil {
+		return nil, err.Error()
+	}
+	names := make([]string, 0, len(r.Headers))
+	for name := range r.Headers {
+		names = append(names, name)
+	}
+	slices.Sort(names) // X-A and x_a are one variable
+	for _, name := range names {
+		key := headerVariable(name)
+		separator := ", "
+		if key == "cookie" {
+			separator = "; "
+		}
+		for _, value := range r.Headers[name] {
+			if joined, ok := v.headers[key]; ok {
+				value = joined + separator + value
+			}
+			v.headers[key] = value
+		}
+	}
+	v.headers["host"] = r.Host
+	return v, ""
+}
+
+func orDefault(s, fallback string) string {
+	if s == "" {
+		return fallback
+	}
+	return s
+}
+
+func headerVariable(name string) string {
+	return strings.ReplaceAll(strings.ToLower(name), "-", "_")
+}
+
+// lookup is the [Variables] of the request.
+func (v *requestVars) lookup(name string) any {
+	if value, ok := v.request.Vars[name]; ok {
+		return value
+	}
+	if header, ok := strings.CutPrefix(name, "http_"); ok {
+		return found(v.headers, headerVariable(header))
+	}
+	if arg, ok := strings.CutPrefix(name, "arg_"); ok {
+		return v.arg(arg)
+	}
+	if cookie, ok := strings.CutPrefix(name, "cookie_"); ok {
+		return v.cookie(cookie)
+	}
+	switch name {
+	case "request_method", "method":
+		return v.method
+	case "scheme":
+		return v.scheme
+	case "host":
+		return v.host
+	case "uri", "document_uri":
+		return v.path
+	case "args", "query_string":
+		if v.args == "" {
+			return nil
+		}
+		return v.args
+	case "is_args":
+		return v.isArgs()
+	case "request_uri":
+		return v.path + v.isArgs() + v.args
+	case "real_request_uri":
+		return v.target
+	case "remote_addr":
+		return v.addr
+	case "content_type", "content_length":
+		return found(v.headers, name)
+	case "route_id":
+		return v.routeID
+	case "route_name":
+		if v.name != "" {
+			return v.name
+		}
+	}
+	return nil
+}
+
+func found(m map[string]string, key string) any {
+	if value, ok := m[key]; ok {
+		return value
+	}
+	return nil
+}
+
+func (v *requestVars) isArgs() string {
+	if v.args == "" {
+		return ""
+	}
+	return "?"
+}
+
+// arg returns the first value of a query parameter; a name without "=" is true.
+func (v *requestVars) arg(name string) any {
+	for pair := range strings.SplitSeq(v.args, "&") {
+		key, value, hasValue := strings.Cut(pair, "=")
+		if decodeArg(key) != name || key == "" {
+			continue
+		}
+		if !hasValue {
+			return true
+		}
+		return decodeArg(value)
+	}
+	return nil
+}
+
+func decodeArg(s string) string {
+	decoded, err := url.QueryUnescape(s)
+	if err != nil {
+		return s
+	}
+	return decoded
+}
+
+// cookie returns a cookie's value; the last of several.
+func (v *requestVars) cookie(name string) any {
+	var value any
+	for pair := range strings.SplitSeq(v.headers["cookie"], ";") {
+		if key, s, ok := strings.Cut(strings.Trim(pair, " \t"), "="); ok && key == name {
+			value = s
+		}
+	}
+	return value
+}
