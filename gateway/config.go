@@ -30,6 +30,9 @@ type Config struct {
 	HoldTimeout time.Duration
 	// Admit, when set, decides about every write that a client asks for.
 	Admit func(Write) Admission
+	// ProgressInterval is how often a watch that asked for progress_notify hears of a revision
+	// when there was no event; 0 means 10 minutes, as in etcd.
+	ProgressInterval time.Duration
 	// Logger receives the gateway's logs; nil discards them.
 	Logger *slog.Logger
 	// Registerer receives the gateway's metrics; nil means none.
@@ -56,3 +59,35 @@ const (
 	// Denied writes fail with PermissionDenied.
 	Denied
 )
+
+// Defaults of Config.
+const (
+	defaultName             = "default"
+	defaultClusterID        = 0x6d65736862726467
+	defaultMemberID         = 0x6d65736862726401
+	defaultHoldTimeout      = 30 * time.Second
+	defaultProgressInterval = 10 * time.Minute
+)
+
+// withDefaults returns c with every zero field that has a default filled in.
+func (c Config) withDefaults() Config {
+	if c.Name == "" {
+		c.Name = defaultName
+	}
+	if c.ClusterID == 0 {
+		c.ClusterID = defaultClusterID
+	}
+	if c.MemberID == 0 {
+		c.MemberID = defaultMemberID
+	}
+	if c.HoldTimeout == 0 {
+		c.HoldTimeout = defaultHoldTimeout
+	}
+	if c.ProgressInterval == 0 {
+		c.ProgressInterval = defaultProgressInterval
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}

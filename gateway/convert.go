@@ -1,0 +1,225 @@
+package gateway
+
+import (
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"meshbridge/store"
+)
+
+// maxTxnOps is etcd's limit for one branch of a transaction and everything nested in it.
+const maxTxnOps = 128
+
+// rangeOptions gives the options of a range. Enum values outside the enum are refused, as etcd does
+// since 3.6.
+func rangeOptions(r *pb.RangeRequest) (store.RangeOptions, error) {
+	if _, ok := pb.RangeRequest_SortOrder_name[int32(r.GetSortOrder())]; !ok {
+		return store.RangeOptions{}, rpctypes.ErrGRPCInvalidSortOption
+	}
+	if _, ok := pb.RangeRequest_SortTarget_name[int32(r.GetSortTarget())]; !ok {
+		return store.RangeOptions{}, rpctypes.ErrGRPCInvalidSortOption
+	}
+	return store.RangeOptions{
+		Revision:          r.GetRevision(),
+		Limit:             r.GetLimit(),
+		CountOnly:         r.GetCountOnly(),
+		KeysOnly:          r.GetKeysOnly(),
+		SortTarget:        store.SortTarget(r.GetSortTarget()),
+		SortOrder:         store.SortOrder(r.GetSortOrder()),
+		MinModRevision:    r.GetMinModRevision(),
+		MaxModRevision:    r.GetMaxModRevision(),
+		MinCreateRevision: r.GetMinCreateRevision(),
+		MaxCreateRevision: r.GetMaxCreateRevision(),
+	}, nil
+}
+
+func putOp(r *pb.PutRequest) store.PutOp {
+	return store.PutOp{
+		Key: r.GetKey(), Value: r.GetValue(), Lease: r.GetLease(), PrevKV: r.GetPrevKv(),
+		IgnoreValue: r.GetIgnoreValue(), IgnoreLease: r.GetIgnoreLease(),
+	}
+}
+
+func deleteOp(r *pb.DeleteRangeRequest) store.DeleteOp {
+	return store.DeleteOp{Key: r.GetKey(), End: r.GetRangeEnd(), PrevKV: r.GetPrevKv()}
+}
+
+// txn converts a transaction. Its operations and those of its results are in the same places: an
+// ignored write becomes a read of no keys, whose result nobody looks at.
+func (s *Server) txn(r *pb.TxnRequest, budget int) (store.Txn, error) {
+	ops := max(len(r.GetCompare()), len(r.GetSuccess()), len(r.GetFailure()))
+	if ops > budget {
+		return store.Txn{}, rpctypes.ErrGRPCTooManyOps
+	}
+	var t store.Txn
+	for _, c := range r.GetCompare() {
+		t.Compares = append(t.Compares, compare(c))
+	}
+	var err error
+	if t.Success, err = s.txnOps(r.GetSuccess(), budget-ops); err != nil {
+		return store.Txn{}, err
+	}
+	if t.Failure, err = s.txnOps(r.GetFailure(), budget-ops); err != nil {
+		return store.Txn{}, err
+	}
+	return t, nil
+}
+
+func (s *Server) txnOps(requests []*pb.RequestOp, budget int) ([]store.Op, error) {
+	ops := make([]store.Op, 0, len(requests))
+	for _, request := range requests {
+		op, err := s.txnOp(request, budget)
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, op)
+	}
+	return ops, nil
+}
+
+func (s *Server) txnOp(request *pb.RequestOp, budget int) (store.Op, error) {
+	switch r := request.GetRequest().(type) {
+	case *pb.RequestOp_RequestRange:
+		options, err := rangeOptions(r.RequestRange)
+		if err != nil {
+			return store.Op{}, err
+		}
+		return store.Op{Range: &store.RangeOp{
+			Key: r.RequestRange.GetKey(), End: r.RequestRange.GetRangeEnd(), RangeOptions: options,
+		}}, nil
+	case *pb.RequestOp_RequestPut:
+		ignored, err := s.admit(Write{Key: r.RequestPut.GetKey()})
+		if err != nil {
+			return store.Op{}, err
+		}
+		if ignored {
+			return noOp(r.RequestPut.GetKey()), nil
+		}
+		op := putOp(r.RequestPut)
+		return store.Op{Put: &op}, nil
+	case *pb.RequestOp_RequestDeleteRange:
+		w := Write{Delete: true, Key: r.RequestDeleteRange.GetKey(), End: r.RequestDeleteRange.GetRangeEnd()}
+		ignored, err := s.admit(w)
+		if err != nil {
+			return store.Op{}, err
+		}
+		if ignored {
+			return noOp(w.Key), nil
+		}
+		op := deleteOp(r.RequestDeleteRange)
+		return store.Op{Delete: &op}, nil
+	case *pb.RequestOp_RequestTxn:
+		nested, err := s.txn(r.RequestTxn, budget)
+		if err != nil {
+			return store.Op{}, err
+		}
+		return store.Op{Txn: &nested}, nil
+	default:
+		// etcd's answer to an operation that says nothing.
+		return store.Op{}, rpctypes.ErrGRPCKeyNotFound
+	}
+}
+
+// noOp stands for an ignored write of key.
+func noOp(key []byte) store.Op {
+	return store.Op{Range: &store.RangeOp{Key: key, RangeOptions: store.RangeOptions{CountOnly: true}}}
+}
+
+// compare converts a condition. A value of another kind than the target counts as zero, as in etcd.
+func compare(c *pb.Compare) store.Compare {
+	out := store.Compare{
+		Key: c.GetKey(), End: c.GetRangeEnd(),
+		Target: store.CompareTarget(c.GetTarget()), Result: store.CompareResult(c.GetResult()),
+	}
+	switch c.GetTarget() {
+	case pb.Compare_VERSION:
+		out.Int = c.GetVersion()
+	case pb.Compare_CREATE:
+		out.Int = c.GetCreateRevision()
+	case pb.Compare_MOD:
+		out.Int = c.GetModRevision()
+	case pb.Compare_LEASE:
+		out.Int = c.GetLease()
+	case pb.Compare_VALUE:
+		out.Value = c.GetValue()
+	}
+	return out
+}
+
+// keyValues converts in two allocations. The bytes are shared with the store.
+func keyValues(kvs []*store.KeyValue) []*mvccpb.KeyValue {
+	if len(kvs) == 0 {
+		return nil
+	}
+	values, out := make([]mvccpb.KeyValue, len(kvs)), make([]*mvccpb.KeyValue, len(kvs))
+	for i, kv := range kvs {
+		v := &values[i]
+		v.Key, v.Value = kv.Key, kv.Value
+		v.CreateRevision, v.ModRevision, v.Version, v.Lease = kv.CreateRevision, kv.ModRevision, kv.Version, kv.Lease
+		out[i] = v
+	}
+	return out
+}
+
+// keyValue converts one, nil to nil.
+func keyValue(kv *store.KeyValue) *mvccpb.KeyValue {
+	if kv == nil {
+		return nil
+	}
+	return keyValues([]*store.KeyValue{kv})[0]
+}
+
+func rangeResponse(header *pb.ResponseHeader, r *store.RangeResult) *pb.RangeResponse {
+	return &pb.RangeResponse{Header: header, Kvs: keyValues(r.KVs), More: r.More, Count: r.Count}
+}
+
+func putResponse(header *pb.ResponseHeader, r *store.PutResult) *pb.PutResponse {
+	return &pb.PutResponse{Header: header, PrevKv: keyValue(r.Prev)}
+}
+
+func deleteResponse(header *pb.ResponseHeader, r *store.DeleteResult) *pb.DeleteRangeResponse {
+	return &pb.DeleteRangeResponse{Header: header, Deleted: r.Deleted, PrevKvs: keyValues(r.Prevs)}
+}
+
+// txnResponse converts the result of a transaction. Inside it, headers carry the revision only.
+func txnResponse(header *pb.ResponseHeader, request *pb.TxnRequest, result *store.TxnResult) *pb.TxnResponse {
+	branch := request.GetFailure()
+	if result.Succeeded {
+		branch = request.GetSuccess()
+	}
+	out := &pb.TxnResponse{Header: header, Succeeded: result.Succeeded}
+	for i, r := range result.Results {
+		out.Responses = append(out.Responses, opResponse(branch[i], &r))
+	}
+	return out
+}
+
+func opResponse(request *pb.RequestOp, r *store.OpResult) *pb.ResponseOp {
+	switch q := request.GetRequest().(type) {
+	case *pb.RequestOp_RequestPut:
+		result := r.Put
+		if result == nil { // ignored
+			result = &store.PutResult{Revision: r.Range.Revision}
+		}
+		return &pb.ResponseOp{Response: &pb.ResponseOp_ResponsePut{
+			ResponsePut: putResponse(&pb.ResponseHeader{Revision: result.Revision}, result),
+		}}
+	case *pb.RequestOp_RequestDeleteRange:
+		result := r.Delete
+		if result == nil { // ignored
+			result = &store.DeleteResult{Revision: r.Range.Revision}
+		}
+		return &pb.ResponseOp{Response: &pb.ResponseOp_ResponseDeleteRange{
+			ResponseDeleteRange: deleteResponse(&pb.ResponseHeader{Revision: result.Revision}, result),
+		}}
+	case *pb.RequestOp_RequestTxn:
+		return &pb.ResponseOp{Response: &pb.ResponseOp_ResponseTxn{
+			ResponseTxn: txnResponse(&pb.ResponseHeader{}, q.RequestTxn, r.Txn),
+		}}
+	default:
+		return &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{
+			ResponseRange: rangeResponse(&pb.ResponseHeader{Revision: r.Range.Revision}, r.Range),
+		}}
+	}
+}

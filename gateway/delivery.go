@@ -1,0 +1,103 @@
+package gateway
+
+import (
+	"context"
+	"math"
+	"sync"
+)
+
+// delivery knows the live watch streams.
+type delivery struct {
+	mu      sync.Mutex
+	streams map[*progressMark]struct{} // guarded by mu
+}
+
+// join adds a stream that has at least one watch.
+func (d *delivery) join(m *progressMark) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.streams == nil {
+		d.streams = make(map[*progressMark]struct{})
+	}
+	d.streams[m] = struct{}{}
+}
+
+// leave takes a stream out.
+func (d *delivery) leave(m *progressMark) {
+	d.mu.Lock()
+	delete(d.streams, m)
+	d.mu.Unlock()
+	m.advance(math.MaxInt64)
+}
+
+// behind returns a stream that has not been sent the revision.
+func (d *delivery) behind(revision int64) *progressMark {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for m := range d.streams {
+		if m.reached(revision) != nil {
+			return m
+		}
+	}
+	return nil
+}
+
+// WaitDelivered waits until every live watcher has been sent the revision, which is at once when there
+// is none. Sent means handed to the connection; a watcher that ends meanwhile is not waited for, one
+// that has stopped reading is, so ctx should have a deadline. The error is that of ctx.
+func (s *Server) WaitDelivered(ctx context.Context, revision int64) error {
+	for {
+		m := s.delivery.behind(revision)
+		if m == nil {
+			return nil
+		}
+		for changed := m.reached(revision); changed != nil; changed = m.reached(revision) {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+}
+
+// progressMark is the revision up to which a stream has been sent everything that its watches asked
+// for.
+type progressMark struct {
+	mu       sync.Mutex
+	revision int64         // guarded by mu
+	changed  chan struct{} // nil unless somebody waits; guarded by mu
+}
+
+// include takes a new watch into account that was sent everything up to the revision.
+func (m *progressMark) include(revision int64, isFirst bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if isFirst || revision < m.revision {
+		m.revision = revision
+	}
+}
+
+// advance sets the revision.
+func (m *progressMark) advance(revision int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.revision = revision
+	if m.changed != nil {
+		close(m.changed)
+		m.changed = nil
+	}
+}
+
+// reached returns nil if the revision is reached, else a channel that closes at the next advance.
+func (m *progressMark) reached(revision int64) <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.revision >= revision {
+		return nil
+	}
+	if m.changed == nil {
+		m.changed = make(chan struct{})
+	}
+	return m.changed
+}

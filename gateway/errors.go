@@ -1,0 +1,94 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"meshbridge/store"
+)
+
+// wireError gives the error that etcd puts on the wire for an error of the store. Clients map errors
+// by their exact text, so the texts are API. A gRPC status passes through; an error that is not in
+// the table is a defect of ours and becomes Unknown, as in etcd.
+func wireError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	for _, e := range [...]struct{ domain, wire error }{
+		{store.ErrEmptyKey, rpctypes.ErrGRPCEmptyKey},
+		{store.ErrKeyNotFound, rpctypes.ErrGRPCKeyNotFound},
+		{store.ErrValueProvided, rpctypes.ErrGRPCValueProvided},
+		{store.ErrLeaseProvided, rpctypes.ErrGRPCLeaseProvided},
+		{store.ErrTooManyOps, rpctypes.ErrGRPCTooManyOps},
+		{store.ErrDuplicateKey, rpctypes.ErrGRPCDuplicateKey},
+		{store.ErrInvalidSort, rpctypes.ErrGRPCInvalidSortOption},
+		{store.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},
+		{store.ErrCompacted, rpctypes.ErrGRPCCompacted},
+		{store.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
+		{store.ErrLeaseExists, rpctypes.ErrGRPCLeaseExist},
+		{store.ErrLeaseTTL, rpctypes.ErrGRPCLeaseTTLTooLarge},
+		{store.ErrClosed, rpctypes.ErrGRPCStopped},
+		{context.Canceled, status.Error(codes.Canceled, context.Canceled.Error())},
+		{context.DeadlineExceeded, status.Error(codes.DeadlineExceeded, context.DeadlineExceeded.Error())},
+	} {
+		if errors.Is(err, e.domain) {
+			return e.wire
+		}
+	}
+	return status.Error(codes.Unknown, err.Error())
+}
+
+// Reasons in watch responses that cancel a watch as it is created.
+const (
+	reasonDuplicateWatchID = "mvcc: duplicate watch ID provided on the WatchStream"
+	reasonEmptyWatchRange  = "mvcc: watcher range is empty"
+)
+
+// reasonCompacted is the reason for a negative start revision.
+func reasonCompacted() string { return rpctypes.ErrorDesc(rpctypes.ErrGRPCCompacted) }
+
+// errHeld is what a request gets that was held for longer than Config.HoldTimeout.
+func errHeld() error {
+	return status.Error(codes.Unavailable, "etcdserver: not serving this range yet")
+}
+
+// statusClientClosed is the status that proxies log for a request whose client went away.
+const statusClientClosed = 499
+
+// httpStatus is the HTTP status of a gRPC code in etcd's JSON gateway.
+func httpStatus(code codes.Code) int {
+	switch code {
+	case codes.OK:
+		return http.StatusOK
+	case codes.InvalidArgument, codes.FailedPrecondition, codes.OutOfRange:
+		return http.StatusBadRequest
+	case codes.Unauthenticated:
+		return http.StatusUnauthorized
+	case codes.PermissionDenied:
+		return http.StatusForbidden
+	case codes.NotFound:
+		return http.StatusNotFound
+	case codes.AlreadyExists, codes.Aborted:
+		return http.StatusConflict
+	case codes.ResourceExhausted:
+		return http.StatusTooManyRequests
+	case codes.Canceled:
+		return statusClientClosed
+	case codes.Unimplemented:
+		return http.StatusNotImplemented
+	case codes.Unavailable:
+		return http.StatusServiceUnavailable
+	case codes.DeadlineExceeded:
+		return http.StatusGatewayTimeout
+	default:
+		return http.StatusInternalServerError
+	}
+}

@@ -1,0 +1,162 @@
+package gateway
+
+import (
+	"context"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/protobuf/proto"
+
+	"meshbridge/store"
+)
+
+// envelopeBytes is what etcd's replication wraps around a request; its size limit is over both.
+const envelopeBytes = 18
+
+// kvService implements etcdserverpb.KV.
+type kvService struct {
+	pb.UnimplementedKVServer
+	*endpoint
+}
+
+// Range implements etcdserverpb.KV.
+func (s *kvService) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	result, err := s.readRange(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return rangeResponse(s.header(result.Revision), &result), nil
+}
+
+// readRange is Range for both transports. Its error is a wire error.
+func (e *endpoint) readRange(ctx context.Context, r *pb.RangeRequest) (store.RangeResult, error) {
+	if len(r.GetKey()) == 0 {
+		return store.RangeResult{}, rpctypes.ErrGRPCEmptyKey
+	}
+	options, err := rangeOptions(r)
+	if err != nil {
+		return store.RangeResult{}, err
+	}
+	if err := e.hold(ctx, r.GetKey(), r.GetRangeEnd()); err != nil {
+		return store.RangeResult{}, err
+	}
+	result, err := e.store.Range(r.GetKey(), r.GetRangeEnd(), options)
+	return result, wireError(err)
+}
+
+// Put implements etcdserverpb.KV.
+func (s *kvService) Put(_ context.Context, r *pb.PutRequest) (*pb.PutResponse, error) {
+	if err := checkSize(r); err != nil {
+		return nil, err
+	}
+	if len(r.GetKey()) == 0 {
+		return nil, rpctypes.ErrGRPCEmptyKey
+	}
+	ignored, err := s.admit(Write{Key: r.GetKey()})
+	if err != nil {
+		return nil, err
+	}
+	if ignored {
+		return &pb.PutResponse{Header: s.header(s.store.Revision())}, nil
+	}
+	result, err := s.store.Put(putOp(r))
+	if err != nil {
+		return nil, wireError(err)
+	}
+	return putResponse(s.header(result.Revision), &result), nil
+}
+
+// DeleteRange implements etcdserverpb.KV.
+func (s *kvService) DeleteRange(_ context.Context, r *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error) {
+	if err := checkSize(r); err != nil {
+		return nil, err
+	}
+	if len(r.GetKey()) == 0 {
+		return nil, rpctypes.ErrGRPCEmptyKey
+	}
+	ignored, err := s.admit(Write{Delete: true, Key: r.GetKey(), End: r.GetRangeEnd()})
+	if err != nil {
+		return nil, err
+	}
+	if ignored {
+		return &pb.DeleteRangeResponse{Header: s.header(s.store.Revision())}, nil
+	}
+	result, err := s.store.Delete(deleteOp(r))
+	if err != nil {
+		return nil, wireError(err)
+	}
+	return deleteResponse(s.header(result.Revision), &result), nil
+}
+
+// Txn implements etcdserverpb.KV.
+func (s *kvService) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
+	if err := checkSize(r); err != nil {
+		return nil, err
+	}
+	txn, err := s.txn(r, maxTxnOps)
+	if err != nil {
+		return nil, err
+	}
+	result, err := s.store.Txn(txn)
+	if err != nil {
+		return nil, wireError(err)
+	}
+	return txnResponse(s.header(result.Revision), r, &result), nil
+}
+
+// Compact implements etcdserverpb.KV. A physical compaction is no different from a logical one: the
+// store is in memory.
+func (s *kvService) Compact(_ context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error) {
+	revision, err := s.store.Compact(r.GetRevision())
+	if err != nil {
+		return nil, wireError(err)
+	}
+	return &pb.CompactionResponse{Header: s.header(revision)}, nil
+}
+
+// checkSize applies etcd's limit to a write.
+func checkSize(m proto.Message) error {
+	if proto.Size(m)+envelopeBytes > maxRequestBytes {
+		return rpctypes.ErrGRPCRequestTooLarge
+	}
+	return nil
+}
+
+// admit asks Config.Admit about a write. An error is a wire error.
+func (s *Server) admit(w Write) (ignored bool, err error) {
+	if s.cfg.Admit == nil {
+		return false, nil
+	}
+	switch s.cfg.Admit(w) {
+	case Admitted:
+		return false, nil
+	case Ignored:
+		return true, nil
+	default:
+		return false, rpctypes.ErrGRPCPermissionDenied
+	}
+}
+
+// hold waits while [key, end) is held. Its error is a wire error.
+func (e *endpoint) hold(ctx context.Context, key, end []byte) error {
+	if e.cfg.Hold == nil {
+		return nil
+	}
+	released := e.cfg.Hold(key, end)
+	if released == nil {
+		return nil
+	}
+	timer := time.NewTimer(e.cfg.HoldTimeout)
+	defer timer.Stop()
+	select {
+	case <-released:
+		return nil
+	case <-timer.C:
+		return errHeld()
+	case <-e.stopping:
+		return rpctypes.ErrGRPCStopped
+	case <-ctx.Done():
+		return wireError(ctx.Err())
+	}
+}

@@ -1,0 +1,93 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+)
+
+// leaseService implements etcdserverpb.Lease.
+type leaseService struct {
+	pb.UnimplementedLeaseServer
+	*endpoint
+}
+
+// LeaseGrant implements etcdserverpb.Lease.
+func (s *leaseService) LeaseGrant(_ context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
+	id, ttl, err := s.store.Grant(r.GetID(), r.GetTTL())
+	if err != nil {
+		return nil, wireError(err)
+	}
+	return &pb.LeaseGrantResponse{Header: s.header(s.store.Revision()), ID: id, TTL: ttl}, nil
+}
+
+// LeaseRevoke implements etcdserverpb.Lease.
+func (s *leaseService) LeaseRevoke(_ context.Context, r *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
+	revision, err := s.store.Revoke(r.GetID())
+	if err != nil {
+		return nil, wireError(err)
+	}
+	return &pb.LeaseRevokeResponse{Header: s.header(revision)}, nil
+}
+
+// LeaseKeepAlive implements etcdserverpb.Lease. A lease that is not there is answered with TTL 0 and
+// does not end the stream.
+func (s *leaseService) LeaseKeepAlive(stream grpc.BidiStreamingServer[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse]) error {
+	ctx := stream.Context()
+	requests, ended := make(chan *pb.LeaseKeepAliveRequest), make(chan error, 1)
+	// It ends with the stream, which is after the return of this method.
+	s.streams.Go(func() {
+		for {
+			request, err := stream.Recv()
+			if err != nil {
+				ended <- err
+				return
+			}
+			select {
+			case requests <- request:
+			case <-ctx.Done():
+				ended <- wireError(ctx.Err())
+				return
+			}
+		}
+	})
+	for {
+		select {
+		case r := <-requests:
+			ttl, revision := s.store.KeepAlive(r.GetID())
+			err := stream.Send(&pb.LeaseKeepAliveResponse{Header: s.header(revision), ID: r.GetID(), TTL: ttl})
+			if err != nil {
+				return err
+			}
+		case err := <-ended:
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		case <-s.stopping:
+			return rpctypes.ErrGRPCStopped
+		}
+	}
+}
+
+// LeaseTimeToLive implements etcdserverpb.Lease. A lease that is not there has TTL -1.
+func (s *leaseService) LeaseTimeToLive(_ context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+	response := &pb.LeaseTimeToLiveResponse{Header: s.header(s.store.Revision()), ID: r.GetID(), TTL: -1}
+	if status, ok := s.store.TimeToLive(r.GetID(), r.GetKeys()); ok {
+		response.TTL, response.GrantedTTL, response.Keys = status.TTL, status.GrantedTTL, status.Keys
+	}
+	return response, nil
+}
+
+// LeaseLeases implements etcdserverpb.Lease.
+func (s *leaseService) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
+	response := &pb.LeaseLeasesResponse{Header: s.header(s.store.Revision())}
+	for _, id := range s.store.Leases() {
+		response.Leases = append(response.Leases, &pb.LeaseStatus{ID: id})
+	}
+	return response, nil
+}

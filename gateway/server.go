@@ -1,0 +1,198 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+
+	"meshbridge/store"
+)
+
+// Limits and times. The sizes are etcd's defaults.
+const (
+	maxRequestBytes = 3 << 19 // of a serialized write
+	maxMessageBytes = maxRequestBytes + 512<<10
+	// maxJSONBytes lets every message of maxMessageBytes through in base64, so that the limits
+	// above decide and not this one.
+	maxJSONBytes = maxMessageBytes/3*4 + 64<<10
+
+	raftTerm = 2 // what a fresh etcd of one member shows
+
+	headerTimeout = 10 * time.Second // from accept to the end of an HTTP header or TLS handshake
+	bodyTimeout   = 20 * time.Second // for the body of an HTTP request
+	idleTimeout   = 5 * time.Minute  // of a kept-alive HTTP connection; APISIX pools them for one
+	stallTimeout  = 2 * time.Minute  // for one write that the client does not read
+	stopTimeout   = 5 * time.Second  // for what is in flight when the server stops
+)
+
+// Server serves a store. All methods may be called concurrently.
+type Server struct {
+	cfg      Config
+	store    *store.Store
+	log      *slog.Logger
+	metrics  *metrics
+	delivery delivery
+	buffers  sync.Pool     // of *[]byte, scratch space for HTTP responses
+	ready    chan struct{} // always closed
+}
+
+// New makes a server. It listens to nothing until Serve is called.
+func New(cfg Config) (*Server, error) {
+	if cfg.Store == nil {
+		return nil, errors.New("gateway: Config.Store is not set")
+	}
+	if cfg.HoldTimeout < 0 || cfg.ProgressInterval < 0 {
+		return nil, errors.New("gateway: Config.HoldTimeout and Config.ProgressInterval may not be negative")
+	}
+	cfg = cfg.withDefaults()
+	m := newMetrics()
+	if cfg.Registerer != nil {
+		if err := cfg.Registerer.Register(m); err != nil {
+			return nil, fmt.Errorf("gateway: registering metrics: %w", err)
+		}
+	}
+	s := &Server{cfg: cfg, store: cfg.Store, log: cfg.Logger, metrics: m, ready: make(chan struct{})}
+	close(s.ready)
+	return s, nil
+}
+
+// header is a response header at a revision of the store.
+func (s *Server) header(revision int64) *pb.ResponseHeader {
+	return &pb.ResponseHeader{
+		ClusterId: s.cfg.ClusterID, MemberId: s.cfg.MemberID, Revision: revision, RaftTerm: raftTerm,
+	}
+}
+
+// Serve serves gRPC and HTTP/1.1 on l until ctx ends, and closes l. Then watch streams end cleanly
+// (over HTTP with the last chunk, over gRPC as Unavailable), requests in flight get a few seconds to
+// finish, and Serve returns nil after the last of its goroutines. It may be called for several
+// listeners at a time.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	e := &endpoint{Server: s, stopping: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+	return e.serve(ctx, l)
+}
+
+// endpoint is one call of Serve.
+type endpoint struct {
+	*Server
+	stopping chan struct{} // closed when every stream has to end
+
+	streams sync.WaitGroup // goroutines of streams that neither server waits for
+
+	mu    sync.Mutex
+	conns map[net.Conn]struct{} // of HTTP watches; guarded by mu
+}
+
+func (e *endpoint) serve(ctx context.Context, l net.Listener) error {
+	grpcConns, httpConns := newHandoff(l.Addr()), newHandoff(l.Addr())
+	grpcServer := e.grpcServer()
+	// The generated JSON gateway speaks to the gRPC server as any client does, minus the network.
+	loop, err := grpc.NewClient("passthrough:///in-memory",
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return grpcConns.pipe() }),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)),
+	)
+	if err != nil {
+		return errors.Join(fmt.Errorf("gateway: in-memory connection: %w", err), l.Close())
+	}
+	handler, err := e.httpHandler(ctx, loop)
+	if err != nil {
+		return errors.Join(fmt.Errorf("gateway: JSON handlers: %w", err), loop.Close(), l.Close())
+	}
+	httpServer := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
+	}
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return ignore(grpcServer.Serve(grpcConns), grpc.ErrServerStopped) })
+	group.Go(func() error { return ignore(httpServer.Serve(httpConns), http.ErrServerClosed) })
+	group.Go(func() error { return e.split(ctx, l, grpcConns, httpConns) })
+	group.Go(func() error {
+		<-ctx.Done()
+		// The listener goes first: a client whose stream ends comes back at once, and has to
+		// find the next server or none.
+		err := ignore(l.Close(), net.ErrClosed)
+		e.stop(context.WithoutCancel(ctx), httpServer, grpcServer, loop)
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("gateway: serving %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// stop ends the streams, lets the rest finish, and cuts off what does not within stopTimeout.
+func (e *endpoint) stop(ctx context.Context, httpServer *http.Server, grpcServer *grpc.Server, loop *grpc.ClientConn) {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+
+	e.mu.Lock()
+	close(e.stopping) // under mu: an HTTP watch either sees it or is in conns
+	for conn := range e.conns {
+		// A reader that has stopped reading may not hold up the end of the others. An error
+		// means that the connection is gone already.
+		_ = conn.SetWriteDeadline(deadline)
+	}
+	e.mu.Unlock()
+
+	if err := httpServer.Shutdown(ctx); err != nil {
+		e.log.LogAttrs(ctx, slog.LevelWarn, "cutting off HTTP requests", slog.Any("error", err))
+		_ = httpServer.Close()
+	}
+	_ = loop.Close()
+	cutOff := context.AfterFunc(ctx, grpcServer.Stop)
+	grpcServer.GracefulStop()
+	cutOff()
+	e.streams.Wait()
+}
+
+// grpcServer makes the gRPC server with all services.
+func (e *endpoint) grpcServer() *grpc.Server {
+	server := grpc.NewServer(
+		grpc.ForceServerCodecV2(newWatchCodec()),
+		grpc.MaxRecvMsgSize(maxMessageBytes),
+		grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.MaxConcurrentStreams(math.MaxUint32),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 2 * time.Hour, Timeout: 20 * time.Second}),
+		grpc.ConnectionTimeout(headerTimeout),
+		grpc.SharedWriteBuffer(true),
+		grpc.WaitForHandlers(true),
+		grpc.UnaryInterceptor(e.metrics.unary),
+		grpc.StreamInterceptor(e.metrics.stream),
+	)
+	pb.RegisterKVServer(server, &kvService{endpoint: e})
+	pb.RegisterWatchServer(server, &watchService{endpoint: e})
+	pb.RegisterLeaseServer(server, &leaseService{endpoint: e})
+	pb.RegisterMaintenanceServer(server, &maintenanceService{endpoint: e})
+	pb.RegisterClusterServer(server, &clusterService{endpoint: e})
+	pb.RegisterAuthServer(server, &authService{endpoint: e})
+	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
+	return server
+}
+
+// ignore returns err unless it is expected.
+func ignore(err, expected error) error {
+	if errors.Is(err, expected) {
+		return nil
+	}
+	return err
+}

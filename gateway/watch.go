@@ -1,0 +1,308 @@
+package gateway
+
+import (
+	"errors"
+	"math"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"meshbridge/store"
+)
+
+// blocksPerPass bounds what one watch sends before the others of its stream, and the stream's
+// requests, get their turn.
+const blocksPerPass = 256
+
+// invalidWatchID is the watch id of responses that are about no watch.
+const invalidWatchID = -1
+
+// watchSink sends the responses of a stream. Its methods block while the client does not read, which
+// is all that a slow client holds up.
+type watchSink interface {
+	// control sends a response without events.
+	control(r *pb.WatchResponse) error
+	// events sends what a watch sees of the blocks, which may be nothing, and returns the number of
+	// events. A revision is never spread over responses unless the watch allows fragments; the
+	// revision in a response's header is the last one in it.
+	events(w *watcher, blocks []*store.Block) (int, error)
+	// flush sends what the calls before have buffered.
+	flush() error
+}
+
+// watcher is one watch of a stream.
+type watcher struct {
+	id       int64
+	cursor   *store.Cursor
+	class    class
+	start    int64 // first revision that the client wants; 0 if it did not say
+	notify   bool  // progress_notify
+	fragment bool
+	quiet    bool // nothing was sent since the last progress interval
+}
+
+// watchStream is a stream of watches, owned by the goroutine that runs it: run takes requests, drains
+// the cursors, and waits for the store to move.
+type watchStream struct {
+	*endpoint
+	sink    watchSink
+	form    form
+	metrics *watchMetrics
+	mark    progressMark
+
+	watchers map[int64]*watcher
+	nextID   int64
+	asked    bool // a progress request waits for its answer
+	progress *time.Ticker
+}
+
+func (e *endpoint) newWatchStream(sink watchSink, f form, m *watchMetrics) *watchStream {
+	return &watchStream{endpoint: e, sink: sink, form: f, metrics: m, watchers: map[int64]*watcher{}}
+}
+
+// run serves the first requests and then those that come, until the client's side has ended, the
+// endpoint stops or a response cannot be sent. Closing requests is not the end of the stream, as in
+// etcd.
+func (ws *watchStream) run(first []*pb.WatchRequest, requests <-chan *pb.WatchRequest, ended <-chan error) error {
+	defer ws.close()
+	for _, request := range first {
+		if err := ws.handle(request); err != nil {
+			return err
+		}
+	}
+	for {
+		changed, more, err := ws.drain()
+		if err != nil {
+			return err
+		}
+		if more {
+			changed = ws.ready
+		}
+		var tick <-chan time.Time
+		if ws.progress != nil {
+			tick = ws.progress.C
+		}
+		select {
+		case err := <-ended:
+			return err
+		case <-ws.stopping:
+			return rpctypes.ErrGRPCStopped
+		case request, ok := <-requests:
+			if !ok {
+				requests = nil
+				continue
+			}
+			err = ws.handle(request)
+		case <-tick:
+			err = ws.notifyProgress()
+		case <-changed:
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// close ends all watches.
+func (ws *watchStream) close() {
+	for _, w := range ws.watchers {
+		ws.drop(w)
+	}
+	if ws.progress != nil {
+		ws.progress.Stop()
+	}
+}
+
+func (ws *watchStream) drop(w *watcher) {
+	w.cursor.Close()
+	delete(ws.watchers, w.id)
+	ws.metrics.watchers.Dec()
+	if len(ws.watchers) == 0 {
+		ws.delivery.leave(&ws.mark)
+	}
+}
+
+// drain sends everything that is behind the cursors. It returns a channel that closes when the store
+// has something new, and whether a watch had more than its share to send.
+func (ws *watchStream) drain() (changed <-chan struct{}, more bool, err error) {
+	position := int64(math.MaxInt64)
+	for _, w := range ws.watchers {
+		blocks, err := w.cursor.Next(blocksPerPass)
+		if changed == nil {
+			// The cursor that looked first knows of the oldest state of the store, so
+			// whatever is new to any of them closes its channel.
+			changed = w.cursor.Wait()
+		}
+		var compacted *store.CompactedError
+		switch {
+		case errors.As(err, &compacted):
+			ws.metrics.overtaken.Inc()
+			if err := ws.cancelCompacted(w, compacted.CompactRevision); err != nil {
+				return nil, false, err
+			}
+			continue
+		case err != nil:
+			return nil, false, wireError(err)
+		}
+		if len(blocks) > 0 {
+			events, err := ws.sink.events(w, blocks)
+			if err != nil {
+				return nil, false, err
+			}
+			ws.metrics.events.Add(float64(events))
+			w.quiet = w.quiet && events == 0
+		}
+		more = more || len(blocks) == blocksPerPass
+		position = min(position, w.cursor.Position())
+	}
+	if ws.asked && !more {
+		ws.asked = false
+		if err := ws.answerProgress(position); err != nil {
+			return nil, false, err
+		}
+	}
+	if err := ws.sink.flush(); err != nil {
+		return nil, false, err
+	}
+	if len(ws.watchers) > 0 {
+		ws.mark.advance(position)
+	}
+	return changed, more, nil
+}
+
+// handle serves one request of the client.
+func (ws *watchStream) handle(request *pb.WatchRequest) error {
+	switch r := request.GetRequestUnion().(type) {
+	case *pb.WatchRequest_CreateRequest:
+		return ws.create(r.CreateRequest)
+	case *pb.WatchRequest_CancelRequest:
+		w := ws.watchers[r.CancelRequest.GetWatchId()]
+		if w == nil {
+			return nil
+		}
+		ws.drop(w)
+		return ws.sink.control(&pb.WatchResponse{
+			Header: ws.header(ws.store.Revision()), WatchId: w.id, Canceled: true,
+		})
+	case *pb.WatchRequest_ProgressRequest:
+		ws.asked = true
+		return nil
+	default:
+		return nil
+	}
+}
+
+func (ws *watchStream) create(r *pb.WatchCreateRequest) error {
+	if r.GetStartRevision() < 0 {
+		return ws.refuse(reasonCompacted())
+	}
+	cursor, err := ws.store.Watch(r.GetKey(), r.GetRangeEnd(), r.GetStartRevision())
+	var compacted *store.CompactedError
+	switch {
+	case errors.Is(err, store.ErrEmptyWatchRange):
+		return ws.refuse(reasonEmptyWatchRange)
+	case err != nil && !errors.As(err, &compacted):
+		return wireError(err)
+	}
+	id := r.GetWatchId()
+	if ws.watchers[id] != nil && id != 0 {
+		if cursor != nil {
+			cursor.Close()
+		}
+		return ws.refuse(reasonDuplicateWatchID)
+	}
+	if id == 0 {
+		for ws.watchers[ws.nextID] != nil {
+			ws.nextID++
+		}
+		id = ws.nextID
+		ws.nextID++
+	}
+	if compacted != nil {
+		// APISIX before 3 wants to hear of the creation and of the end in two frames.
+		created := &pb.WatchResponse{Header: ws.header(ws.store.Revision()), WatchId: id, Created: true}
+		if err := ws.sink.control(created); err != nil {
+			return err
+		}
+		return ws.sink.control(ws.compactedResponse(id, compacted.CompactRevision))
+	}
+	w := &watcher{
+		id: id, cursor: cursor, start: r.GetStartRevision(),
+		notify: r.GetProgressNotify(), fragment: r.GetFragment(), quiet: true,
+		class: class{form: ws.form, key: string(r.GetKey()), end: string(r.GetRangeEnd()), prevKV: r.GetPrevKv()},
+	}
+	if w.class.key == "" {
+		w.class.key = "\x00"
+	}
+	for _, filter := range r.GetFilters() {
+		switch filter {
+		case pb.WatchCreateRequest_NOPUT:
+			w.class.noPut = true
+		case pb.WatchCreateRequest_NODELETE:
+			w.class.noDelete = true
+		}
+	}
+	if w.notify && ws.progress == nil {
+		ws.progress = time.NewTicker(ws.cfg.ProgressInterval)
+	}
+	// Before anybody can wait for the watch, the stream says how far back it is.
+	ws.mark.include(cursor.Position(), len(ws.watchers) == 0)
+	ws.watchers[id] = w
+	ws.metrics.watchers.Inc()
+	ws.delivery.join(&ws.mark)
+	return ws.sink.control(&pb.WatchResponse{Header: ws.header(cursor.Start()), WatchId: id, Created: true})
+}
+
+// refuse answers a create request that makes no watch. The stream goes on.
+func (ws *watchStream) refuse(reason string) error {
+	return ws.sink.control(&pb.WatchResponse{
+		Header: ws.header(ws.store.Revision()), WatchId: invalidWatchID,
+		Created: true, Canceled: true, CancelReason: reason,
+	})
+}
+
+// cancelCompacted ends a watch that compaction has overtaken. Unlike etcd's it is forgotten at once, so
+// that the stream's other watches still get answers to progress requests.
+func (ws *watchStream) cancelCompacted(w *watcher, revision int64) error {
+	ws.drop(w)
+	return ws.sink.control(ws.compactedResponse(w.id, revision))
+}
+
+// compactedResponse tells the client from which revision on it can watch. As in etcd its header has
+// no revision.
+func (ws *watchStream) compactedResponse(id, revision int64) *pb.WatchResponse {
+	return &pb.WatchResponse{Header: ws.header(0), WatchId: id, Canceled: true, CompactRevision: revision}
+}
+
+// answerProgress answers a progress request after all watches were drained up to position. As in etcd
+// there is no answer without watches, or while a watch waits for a revision in the future.
+func (ws *watchStream) answerProgress(position int64) error {
+	if len(ws.watchers) == 0 {
+		return nil
+	}
+	for _, w := range ws.watchers {
+		if position < w.start {
+			return nil
+		}
+	}
+	return ws.sink.control(&pb.WatchResponse{Header: ws.header(position), WatchId: invalidWatchID})
+}
+
+// notifyProgress sends a revision to each watch that asked for progress and has not heard anything for
+// an interval. It runs after a drain, so the watch has been sent everything up to its position.
+func (ws *watchStream) notifyProgress() error {
+	for _, w := range ws.watchers {
+		if !w.notify {
+			continue
+		}
+		if position := w.cursor.Position(); w.quiet && position >= w.start {
+			err := ws.sink.control(&pb.WatchResponse{Header: ws.header(position), WatchId: w.id})
+			if err != nil {
+				return err
+			}
+		}
+		w.quiet = true
+	}
+	return nil
+}

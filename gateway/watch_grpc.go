@@ -1,0 +1,145 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"meshbridge/store"
+)
+
+const (
+	// batchBytes bounds the revisions that are sent to a lagging watch in one response. Clients
+	// other than etcd's own often limit messages to 4 MiB.
+	batchBytes = 512 << 10
+	// fragmentBytes is the size from which a response is split for a watch that allows it.
+	fragmentBytes = maxRequestBytes
+)
+
+// watchService implements etcdserverpb.Watch.
+type watchService struct {
+	pb.UnimplementedWatchServer
+	*endpoint
+}
+
+// Watch implements etcdserverpb.Watch.
+func (s *watchService) Watch(stream grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchResponse]) error {
+	requests, ended := make(chan *pb.WatchRequest), make(chan error, 1)
+	// It ends with the stream, which is after the return of this method.
+	s.streams.Go(func() {
+		defer close(requests)
+		if err := s.receive(stream, requests); err != nil {
+			ended <- err
+		}
+	})
+	ws := s.newWatchStream(&grpcSink{Server: s.Server, stream: stream}, formProto, &s.metrics.grpc)
+	return ws.run(nil, requests, ended)
+}
+
+// receive passes on the requests of a stream. It returns nil when the client has no more requests,
+// which does not mean that it wants no more events.
+func (s *watchService) receive(
+	stream grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchResponse], requests chan<- *pb.WatchRequest,
+) error {
+	ctx := stream.Context()
+	for {
+		request, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		// Holding here and not in the stream's own goroutine lets its other watches go on.
+		if create := request.GetCreateRequest(); create != nil {
+			if err := s.hold(ctx, create.GetKey(), create.GetRangeEnd()); err != nil {
+				return err
+			}
+		}
+		select {
+		case requests <- request:
+		case <-ctx.Done():
+			return wireError(ctx.Err())
+		}
+	}
+}
+
+// grpcSink sends watch responses over gRPC, which buffers and flushes by itself.
+type grpcSink struct {
+	*Server
+	stream grpc.ServerStream
+}
+
+func (g *grpcSink) control(r *pb.WatchResponse) error { return g.stream.SendMsg(r) }
+
+func (g *grpcSink) flush() error { return nil }
+
+// events joins revisions up to batchBytes: one response per revision is the rule only while the
+// watch keeps up.
+func (g *grpcSink) events(w *watcher, blocks []*store.Block) (total int, err error) {
+	var parts [][]byte
+	size := 0
+	var last int64
+	for _, b := range blocks {
+		encoded := g.encodeBlock(w.class, b)
+		if encoded.events() == 0 {
+			continue
+		}
+		body := encoded.body()
+		if size > 0 && size+len(body) > batchBytes {
+			if err := g.send(w, last, parts); err != nil {
+				return total, err
+			}
+			parts, size = nil, 0
+		}
+		parts, size, last = append(parts, body), size+len(body), b.Revision
+		total += encoded.events()
+	}
+	if size == 0 {
+		return total, nil
+	}
+	return total, g.send(w, last, parts)
+}
+
+func (g *grpcSink) send(w *watcher, revision int64, parts [][]byte) error {
+	if w.fragment && len(parts) == 1 && len(parts[0]) >= fragmentBytes {
+		fragments := splitEvents(parts[0])
+		for _, fragment := range fragments[:len(fragments)-1] {
+			if err := g.stream.SendMsg(&watchFrame{head: g.frameHead(w.id, revision, true), events: [][]byte{fragment}}); err != nil {
+				return err
+			}
+		}
+		parts = fragments[len(fragments)-1:]
+	}
+	return g.stream.SendMsg(&watchFrame{head: g.frameHead(w.id, revision, false), events: parts})
+}
+
+// frameHead encodes everything of a WatchResponse but the events.
+func (g *grpcSink) frameHead(id, revision int64, fragment bool) []byte {
+	head := g.appendProtoHeader(make([]byte, 0, 64), revision)
+	head = appendProtoInt(head, fieldResponseWatchID, id)
+	if fragment {
+		head = appendProtoInt(head, fieldResponseFragment, 1)
+	}
+	return head
+}
+
+// splitEvents splits encoded events into parts below fragmentBytes, each of one event at least.
+func splitEvents(events []byte) [][]byte {
+	var parts [][]byte
+	for len(events) > 0 {
+		size := 0
+		for size < len(events) {
+			_, _, n := protowire.ConsumeField(events[size:])
+			if n < 0 || size > 0 && size+n >= fragmentBytes {
+				break
+			}
+			size += n
+		}
+		parts, events = append(parts, events[:size:size]), events[size:]
+	}
+	return parts
+}
