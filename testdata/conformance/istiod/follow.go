@@ -1,0 +1,65 @@
+package istiod
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// settle is how long the directory must be quiet before it is read again:
+// editors write a file in several steps.
+const settle = 50 * time.Millisecond
+
+// Follow applies every later change of the manifest directory until ctx ends.
+// A directory that does not load is reported in one line and changes nothing;
+// the previous state stays until the mistake is mended.
+func (s *Server) Follow(ctx context.Context) error {
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("follow %s: %w", s.manifests.Dir, err)
+	}
+	defer func() { _ = watcher.Close() }()
+	if err := watcher.Add(s.manifests.Dir); err != nil {
+		return fmt.Errorf("follow %s: %w", s.manifests.Dir, err)
+	}
+	// What changed between the first load and the start of the watch.
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case event := <-watcher.Events:
+			if s.manifests.include(event.Name) {
+				timer.Reset(settle)
+			}
+		case err := <-watcher.Errors:
+			s.log.Error("watching manifests failed", "dir", s.manifests.Dir, "error", err)
+			timer.Reset(settle)
+		case <-timer.C:
+			s.reload()
+		}
+	}
+}
+
+func (s *Server) reload() {
+	docs, err := s.manifests.Load()
+	if err != nil {
+		s.log.Error("manifests not applied, previous state kept", "error", err)
+		return
+	}
+	for _, c := range diff(s.have, docs) {
+		if err := c.applyTo(s.store); err != nil {
+			s.log.Error("manifest not applied", "error", err)
+			continue
+		}
+		s.log.Info(c.verb, "object", c.doc.Key.String(), "source", c.doc.Source)
+		if c.verb == "removed" {
+			delete(s.have, c.doc.Key)
+		} else {
+			s.have[c.doc.Key] = c.doc
+		}
+	}
+}
