@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-var value = make([]byte, 1024)
+// oneKiB is the size of a typical route.
+func oneKiB() []byte { return make([]byte, 1024) }
 
 func keysOfRoutes(n int) [][]byte {
 	keys := make([][]byte, n)
@@ -18,6 +19,7 @@ func keysOfRoutes(n int) [][]byte {
 
 func fill(b *testing.B, s *Store, keys [][]byte) {
 	b.Helper()
+	value := oneKiB()
 	ops := make([]Op, len(keys))
 	for i, k := range keys {
 		ops[i].Put = &PutOp{Key: k, Value: value}
@@ -28,6 +30,7 @@ func fill(b *testing.B, s *Store, keys [][]byte) {
 }
 
 func BenchmarkPut(b *testing.B) {
+	value := oneKiB()
 	keys := keysOfRoutes(10_000)
 	b.Run("new key", func(b *testing.B) {
 		s := newStore(b, Config{})
@@ -98,7 +101,7 @@ func BenchmarkWatchFanOut1000(b *testing.B) {
 			}
 		})
 	}
-	key := []byte("/apisix/routes/1")
+	key, value := []byte("/apisix/routes/1"), oneKiB()
 	b.ReportAllocs()
 	for b.Loop() {
 		received.Add(1000)
@@ -113,6 +116,7 @@ func BenchmarkWatchFanOut1000(b *testing.B) {
 
 // The cost of a put must not depend on how many cursors there are.
 func BenchmarkPutBesideIdleCursors(b *testing.B) {
+	value := oneKiB()
 	for _, cursors := range []int{0, 10_000} {
 		b.Run(fmt.Sprint(cursors), func(b *testing.B) {
 			s := newStore(b, Config{KeepRevisions: 1000})

@@ -11,13 +11,11 @@ import (
 	"pgregory.net/rapid"
 )
 
-var (
-	modelKeyspace = []string{"\x00", "a", "a\x00", "ab", "b", "ba", "c", "\xff"}
-	modelLeaseIDs = []int64{1, 2, 3, -7}
-)
+func modelLeaseIDs() []int64 { return []int64{1, 2, 3, -7} }
 
 func anyKey() *rapid.Generator[[]byte] {
-	return rapid.Custom(func(t *rapid.T) []byte { return []byte(rapid.SampledFrom(modelKeyspace).Draw(t, "key")) })
+	keys := rapid.SampledFrom([]string{"\x00", "a", "a\x00", "ab", "b", "ba", "c", "\xff"})
+	return rapid.Map(keys, func(key string) []byte { return []byte(key) })
 }
 
 func anyRange() *rapid.Generator[keyRange] {
@@ -47,7 +45,7 @@ func anyPut() *rapid.Generator[PutOp] {
 			op.Value = []byte(rapid.SampledFrom([]string{"", "x", "y", "z"}).Draw(t, "value"))
 		}
 		if !op.IgnoreLease || rapid.IntRange(0, 7).Draw(t, "wrong lease") == 7 {
-			op.Lease = rapid.SampledFrom(append([]int64{0, 0, 0, 0}, modelLeaseIDs...)).Draw(t, "lease")
+			op.Lease = rapid.SampledFrom(append([]int64{0, 0, 0, 0}, modelLeaseIDs()...)).Draw(t, "lease")
 		}
 		return op
 	})
@@ -152,158 +150,160 @@ func sameOutcome(t *rapid.T, what string, got any, err error, want any, wantErr 
 
 // Any sequence of requests gives what a naive copy-everything model gives: results, errors, history
 // and what watchers see.
-func TestStoreBehavesLikeTheModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		m := newModel(rapid.SampledFrom([]int64{1, 1_790_000_000_000}).Draw(t, "base"))
-		s, err := New(Config{BaseRevision: m.base, Now: func() time.Time { return m.now }})
-		if err != nil {
-			t.Fatal(err)
-		}
-		var cursors []*modelCursor
-		lease := rapid.SampledFrom(modelLeaseIDs)
+func TestStoreBehavesLikeTheModel(t *testing.T) { rapid.Check(t, checkAgainstModel) }
 
-		t.Repeat(map[string]func(*rapid.T){
-			"put": func(t *rapid.T) {
-				op := anyPut().Draw(t, "put")
-				want, wantErr := m.put(&op)
-				got, err := s.Put(op)
-				sameOutcome(t, "put", got, err, want, wantErr)
-			},
-			"delete": func(t *rapid.T) {
-				op := anyDelete().Draw(t, "delete")
-				want := m.delete(&op)
-				got, err := s.Delete(op)
-				sameOutcome(t, "delete", got, err, want, nil)
-			},
-			"txn": func(t *rapid.T) {
-				op := anyTxn(m, 2).Draw(t, "txn")
-				want, wantErr := m.txn(&op)
-				got, err := s.Txn(op)
-				if wantErr != nil && errors.Is(err, ErrKeyNotFound) {
-					// A put after the deletion of its key is refused together with the other checks,
-					// the model finds it while executing.
-					return
+func FuzzStoreBehavesLikeTheModel(f *testing.F) { f.Fuzz(rapid.MakeFuzz(checkAgainstModel)) }
+
+func checkAgainstModel(t *rapid.T) {
+	m := newModel(rapid.SampledFrom([]int64{1, 1_790_000_000_000}).Draw(t, "base"))
+	s, err := New(Config{BaseRevision: m.base, Now: func() time.Time { return m.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cursors []*modelCursor
+	lease := rapid.SampledFrom(modelLeaseIDs())
+
+	t.Repeat(map[string]func(*rapid.T){
+		"put": func(t *rapid.T) {
+			op := anyPut().Draw(t, "put")
+			want, wantErr := m.put(&op)
+			got, err := s.Put(op)
+			sameOutcome(t, "put", got, err, want, wantErr)
+		},
+		"delete": func(t *rapid.T) {
+			op := anyDelete().Draw(t, "delete")
+			want := m.delete(&op)
+			got, err := s.Delete(op)
+			sameOutcome(t, "delete", got, err, want, nil)
+		},
+		"txn": func(t *rapid.T) {
+			op := anyTxn(m, 2).Draw(t, "txn")
+			want, wantErr := m.txn(&op)
+			got, err := s.Txn(op)
+			if wantErr != nil && errors.Is(err, ErrKeyNotFound) {
+				// A put after the deletion of its key is refused together with the other checks,
+				// the model finds it while executing.
+				return
+			}
+			sameOutcome(t, "txn", got, err, want, wantErr)
+		},
+		"range": func(t *rapid.T) {
+			op := anyRead(m).Draw(t, "read")
+			want, wantErr := m.rangeAt(&op)
+			got, err := s.Range(op.Key, op.End, op.RangeOptions)
+			sameOutcome(t, "range", got, err, want, wantErr)
+		},
+		"compact": func(t *rapid.T) {
+			revision := anyRevision(m).Draw(t, "revision")
+			wantErr := m.compactTo(revision)
+			got, err := s.Compact(revision)
+			sameOutcome(t, "compact", got, err, m.revision(), wantErr)
+		},
+		"grant": func(t *rapid.T) {
+			id := lease.Draw(t, "id")
+			ttl := rapid.SampledFrom([]int64{-1, 0, 2, 5, 100, 9_000_000_000, 9_000_000_001}).Draw(t, "ttl")
+			wantErr := m.grant(id, ttl)
+			gotID, gotTTL, err := s.Grant(id, ttl)
+			sameOutcome(t, "grant", []int64{gotID, gotTTL}, err, []int64{id, max(ttl, 2)}, wantErr)
+		},
+		"revoke": func(t *rapid.T) {
+			id := lease.Draw(t, "id")
+			wantErr := m.revoke(id)
+			got, err := s.Revoke(id)
+			sameOutcome(t, "revoke", got, err, m.revision(), wantErr)
+		},
+		"keep alive": func(t *rapid.T) {
+			id := lease.Draw(t, "id")
+			ttl, revision := s.KeepAlive(id)
+			equal(t, "keep alive", []int64{ttl, revision}, []int64{m.keepAlive(id), m.revision()})
+		},
+		"time passes": func(t *rapid.T) {
+			m.now = m.now.Add(time.Duration(rapid.IntRange(0, 5000).Draw(t, "ms")) * time.Millisecond)
+			m.expire()
+			s.expireLeases()
+		},
+		"watch": func(t *rapid.T) {
+			r := anyRange().Draw(t, "range")
+			start := anyRevision(m).Draw(t, "start")
+			c, err := s.Watch(r.key, r.end, start)
+			switch {
+			case len(r.end) > 0 && string(r.end) != "\x00" && string(r.key) >= string(r.end):
+				sameOutcome(t, "watch", nil, err, nil, ErrEmptyWatchRange)
+			case start < 0 || start > 0 && start < m.compact:
+				sameOutcome(t, "watch", nil, err, nil, ErrCompacted)
+			case err != nil:
+				t.Fatalf("watch: %v", err)
+			default:
+				if start == 0 {
+					start = m.revision() + 1
 				}
-				sameOutcome(t, "txn", got, err, want, wantErr)
-			},
-			"range": func(t *rapid.T) {
-				op := anyRead(m).Draw(t, "read")
-				want, wantErr := m.rangeAt(&op)
-				got, err := s.Range(op.Key, op.End, op.RangeOptions)
-				sameOutcome(t, "range", got, err, want, wantErr)
-			},
-			"compact": func(t *rapid.T) {
-				revision := anyRevision(m).Draw(t, "revision")
-				wantErr := m.compactTo(revision)
-				got, err := s.Compact(revision)
-				sameOutcome(t, "compact", got, err, m.revision(), wantErr)
-			},
-			"grant": func(t *rapid.T) {
-				id := lease.Draw(t, "id")
-				ttl := rapid.SampledFrom([]int64{-1, 0, 2, 5, 100, 9_000_000_000, 9_000_000_001}).Draw(t, "ttl")
-				wantErr := m.grant(id, ttl)
-				gotID, gotTTL, err := s.Grant(id, ttl)
-				sameOutcome(t, "grant", []int64{gotID, gotTTL}, err, []int64{id, max(ttl, 2)}, wantErr)
-			},
-			"revoke": func(t *rapid.T) {
-				id := lease.Draw(t, "id")
-				wantErr := m.revoke(id)
-				got, err := s.Revoke(id)
-				sameOutcome(t, "revoke", got, err, m.revision(), wantErr)
-			},
-			"keep alive": func(t *rapid.T) {
-				id := lease.Draw(t, "id")
-				ttl, revision := s.KeepAlive(id)
-				equal(t, "keep alive", []int64{ttl, revision}, []int64{m.keepAlive(id), m.revision()})
-			},
-			"time passes": func(t *rapid.T) {
-				m.now = m.now.Add(time.Duration(rapid.IntRange(0, 5000).Draw(t, "ms")) * time.Millisecond)
-				m.expire()
-				s.expireLeases()
-			},
-			"watch": func(t *rapid.T) {
-				r := anyRange().Draw(t, "range")
-				start := anyRevision(m).Draw(t, "start")
-				c, err := s.Watch(r.key, r.end, start)
-				switch {
-				case len(r.end) > 0 && string(r.end) != "\x00" && string(r.key) >= string(r.end):
-					sameOutcome(t, "watch", nil, err, nil, ErrEmptyWatchRange)
-				case start < 0 || start > 0 && start < m.compact:
-					sameOutcome(t, "watch", nil, err, nil, ErrCompacted)
-				case err != nil:
-					t.Fatalf("watch: %v", err)
-				default:
-					if start == 0 {
-						start = m.revision() + 1
-					}
-					equal(t, "start of a cursor", c.Start(), m.revision())
-					cursors = append(cursors, &modelCursor{Cursor: c, keys: r, next: start})
+				equal(t, "start of a cursor", c.Start(), m.revision())
+				cursors = append(cursors, &modelCursor{Cursor: c, keys: r, next: start})
+			}
+		},
+		"next": func(t *rapid.T) {
+			if len(cursors) == 0 {
+				t.Skip("no cursor")
+			}
+			i := rapid.IntRange(0, len(cursors)-1).Draw(t, "cursor")
+			c := cursors[i]
+			limit := rapid.IntRange(0, 3).Draw(t, "limit")
+			blocks, err := c.Next(limit)
+			if c.next < m.compact {
+				var compacted *CompactedError
+				if !errors.As(err, &compacted) || compacted.CompactRevision != m.compact {
+					t.Fatalf("next of an overtaken cursor: %v", err)
 				}
-			},
-			"next": func(t *rapid.T) {
-				if len(cursors) == 0 {
-					t.Skip("no cursor")
+				c.Close()
+				cursors = slices.Delete(cursors, i, i+1)
+				return
+			}
+			if err != nil {
+				t.Fatalf("next: %v", err)
+			}
+			wantRevisions, wantEvents := m.blocks(c.keys.key, c.keys.end, c.next, limit)
+			var revisions []int64
+			var events [][]Event
+			for _, b := range blocks {
+				revisions = append(revisions, b.Revision)
+				events = append(events, b.Select(c.keys.key, c.keys.end))
+			}
+			equal(t, "revisions of a watch", revisions, wantRevisions)
+			equal(t, "events of a watch", events, wantEvents)
+			if limit > 0 && len(blocks) == limit {
+				c.next = max(c.next, revisions[limit-1]+1)
+			} else {
+				c.next = max(c.next, m.revision()+1)
+			}
+			equal(t, "position", c.Position(), c.next-1)
+			equal(t, "something to wait for", isClosed(c.Wait()), c.next <= m.revision())
+		},
+		"": func(t *rapid.T) {
+			equal(t, "revision", s.Revision(), m.revision())
+			equal(t, "compact revision", s.CompactRevision(), m.compact)
+			equal(t, "leases", s.Leases(), m.leaseOrder())
+			for _, id := range modelLeaseIDs() {
+				status, ok := s.TimeToLive(id, true)
+				l := m.leases[id]
+				equal(t, "lease exists", ok, l != nil)
+				if l == nil {
+					continue
 				}
-				i := rapid.IntRange(0, len(cursors)-1).Draw(t, "cursor")
-				c := cursors[i]
-				limit := rapid.IntRange(0, 3).Draw(t, "limit")
-				blocks, err := c.Next(limit)
-				if c.next < m.compact {
-					var compacted *CompactedError
-					if !errors.As(err, &compacted) || compacted.CompactRevision != m.compact {
-						t.Fatalf("next of an overtaken cursor: %v", err)
-					}
-					c.Close()
-					cursors = slices.Delete(cursors, i, i+1)
-					return
+				want := LeaseStatus{ID: id, TTL: int64(l.expiry.Sub(m.now).Seconds()), GrantedTTL: l.ttl}
+				for _, k := range m.leaseKeys(id) {
+					want.Keys = append(want.Keys, []byte(k))
 				}
-				if err != nil {
-					t.Fatalf("next: %v", err)
-				}
-				wantRevisions, wantEvents := m.blocks(c.keys.key, c.keys.end, c.next, limit)
-				var revisions []int64
-				var events [][]Event
-				for _, b := range blocks {
-					revisions = append(revisions, b.Revision)
-					events = append(events, b.Select(c.keys.key, c.keys.end))
-				}
-				equal(t, "revisions of a watch", revisions, wantRevisions)
-				equal(t, "events of a watch", events, wantEvents)
-				if limit > 0 && len(blocks) == limit {
-					c.next = max(c.next, revisions[limit-1]+1)
-				} else {
-					c.next = max(c.next, m.revision()+1)
-				}
-				equal(t, "position", c.Position(), c.next-1)
-				equal(t, "something to wait for", isClosed(c.Wait()), c.next <= m.revision())
-			},
-			"": func(t *rapid.T) {
-				equal(t, "revision", s.Revision(), m.revision())
-				equal(t, "compact revision", s.CompactRevision(), m.compact)
-				equal(t, "leases", s.Leases(), m.leaseOrder())
-				for _, id := range modelLeaseIDs {
-					status, ok := s.TimeToLive(id, true)
-					l := m.leases[id]
-					equal(t, "lease exists", ok, l != nil)
-					if l == nil {
-						continue
-					}
-					want := LeaseStatus{ID: id, TTL: int64(l.expiry.Sub(m.now).Seconds()), GrantedTTL: l.ttl}
-					for _, k := range m.leaseKeys(id) {
-						want.Keys = append(want.Keys, []byte(k))
-					}
-					equal(t, "lease", status, want)
-				}
-				at := anyRevision(m).Draw(t, "history at")
-				want, wantErr := m.history(at)
-				got, err := s.History(at)
-				sameOutcome(t, "history", got.Changes, err, want, wantErr)
-				stats := s.Stats()
-				equal(t, "keys", stats.Keys, int64(len(m.at(m.revision()))))
-				equal(t, "watchers", stats.Watchers, int64(len(cursors)))
-				equal(t, "leases", stats.Leases, int64(len(m.leases)))
-			},
-		})
+				equal(t, "lease", status, want)
+			}
+			at := anyRevision(m).Draw(t, "history at")
+			want, wantErr := m.history(at)
+			got, err := s.History(at)
+			sameOutcome(t, "history", got.Changes, err, want, wantErr)
+			stats := s.Stats()
+			equal(t, "keys", stats.Keys, int64(len(m.at(m.revision()))))
+			equal(t, "watchers", stats.Watchers, int64(len(cursors)))
+			equal(t, "leases", stats.Leases, int64(len(m.leases)))
+		},
 	})
 }
 
