@@ -1,10 +1,16 @@
 package translate
 
 import (
+	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
+	"strings"
 
 	routepb "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/proto"
+
+	"meshbridge/translate/apisix"
 )
 
 // Direction says which connections a chain receives.
@@ -39,7 +45,8 @@ type Chain struct {
 	// dual-stack listeners.
 	Address             netip.Addr
 	AdditionalAddresses []netip.Addr
-	// Port is the port that clients connect to; 0 for the inbound chain of all ports without one.
+	// Port is the port that clients connect to; 0 for chains of connections to whatever has no
+	// listener, or inbound no chain, of its own.
 	Port int
 	// Excluded are the addresses that have a listener of their own on the port of a wildcard
 	// listener, sorted.
@@ -65,8 +72,88 @@ type Chain struct {
 	Denied []Code
 
 	inline *routepb.RouteConfiguration
+	// filters are the names of the HTTP filters.
+	filters []string
 	// narrowed names match criteria that only a chain selection at connection level can check.
 	narrowed string
+	// plain tells that a TLS chain's routes are for plain connections: of a port in STRICT mode,
+	// in a profile that has no mesh TLS.
+	plain bool
+}
+
+// guard returns the conditions of a chain that is served.
+func (c *Chain) guard(p Profile) (guard apisix.Vars, ok bool, why string) {
+	return p.Guard(c.received())
+}
+
+// received is the chain as its connections arrive.
+func (c *Chain) received() *Chain {
+	if !c.plain {
+		return c
+	}
+	plain := *c
+	plain.TLS, plain.MeshTLS, plain.RequireClientCertificate = false, false, false
+	return &plain
+}
+
+// equal compares everything.
+func (c *Chain) equal(o *Chain) bool {
+	a, b := *c, *o
+	a.inline, b.inline = nil, nil
+	return reflect.DeepEqual(a, b) && proto.Equal(c.inline, o.inline)
+}
+
+// RequestVars returns the APISIX variables that a request on the chain has, so that the chain's
+// routes can be evaluated. Of conn, what is zero is filled in with something that the chain
+// receives. It fails for chains that are not served.
+func RequestVars(p Profile, c *Chain, conn Connection) (map[string]string, error) {
+	if c.NotServed != "" {
+		return nil, fmt.Errorf("chain %s is not served: %s", c.Key, c.NotServed)
+	}
+	return p.Vars(c.received(), conn), nil
+}
+
+// FindChain returns the chain that receives a connection, by Envoy's rules for listeners and server
+// names: a listener of the very address before a wildcard one, an exact server name before a longer
+// wildcard before a shorter one. It returns nil where there is none. tls says whether the
+// connection begins with a TLS handshake.
+func FindChain(chains []*Chain, direction Direction, conn Connection, tls bool) *Chain {
+	var found *Chain
+	for _, c := range chains {
+		if !c.HTTP || c.Direction != direction || c.received().TLS != tls || c.Port != conn.Port && c.Port != 0 {
+			continue
+		}
+		if direction == Outbound && !c.wildcard() && !slices.Contains(c.addresses(), conn.Address) {
+			continue
+		}
+		if !c.acceptsServerName(conn.ServerName) {
+			continue
+		}
+		if found == nil || c.preferredTo(found) {
+			found = c
+		}
+	}
+	return found
+}
+
+func (c *Chain) acceptsServerName(name string) bool {
+	return (len(c.ServerNames) == 0 || slices.ContainsFunc(c.ServerNames, func(pattern string) bool { return serverNameMatches(pattern, name) })) &&
+		!slices.ContainsFunc(c.ExcludedServerNames, func(pattern string) bool { return serverNameMatches(pattern, name) })
+}
+
+func (c *Chain) preferredTo(o *Chain) bool {
+	if (c.Port == 0) != (o.Port == 0) {
+		return o.Port == 0
+	}
+	return o.wildcard() && !c.wildcard()
+}
+
+// serverNameMatches tells whether a server name, or all names of a wildcard, match a pattern.
+func serverNameMatches(pattern, name string) bool {
+	if suffix, ok := strings.CutPrefix(pattern, "*"); ok {
+		return len(name) > len(suffix) && strings.HasSuffix(strings.ToLower(name), strings.ToLower(suffix))
+	}
+	return strings.EqualFold(pattern, name)
 }
 
 func (c *Chain) addresses() []netip.Addr {

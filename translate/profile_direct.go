@@ -38,11 +38,11 @@ func (p directProfile) Guard(c *Chain) (guard apisix.Vars, ok bool, why string) 
 	case c.narrowed != "":
 		return nil, false, "connections cannot be told apart by " + c.narrowed
 	}
+	if c.Port == 0 {
+		return nil, false, "connections to destinations without a service cannot be passed through"
+	}
 	port := strconv.Itoa(c.Port)
 	if c.Direction == Inbound {
-		if c.Port == 0 {
-			return nil, false, "connections to ports without a service cannot be passed through"
-		}
 		return apisix.List(apisix.Eq("server_port", p.inboundPort), apisix.Match(varOriginalDestination, ":"+port+`\z`)), true, ""
 	}
 	at := apisix.Eq("server_port", p.outboundPort)

@@ -1,19 +1,104 @@
 package translate
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
 	"iter"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointpb "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	routepb "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
 	"meshbridge/translate/apisix"
 	"meshbridge/xds"
 )
 
-// State is a translation that is kept up to date step by step.
-type State struct{ options Options }
+// State is a translation that is kept up to date step by step. It does what a step needs and no
+// more: an update of one cluster's endpoints costs the same among ten clusters or ten thousand. A
+// State belongs to one goroutine.
+type State struct {
+	// Set once.
+	options   Options
+	catalogue catalogue
 
-// New returns an empty State.
-func New(opts Options) (*State, error) { return &State{options: opts}, nil }
+	inputs   Inputs
+	snapshot *xds.Snapshot
 
-// Translate translates a snapshot from scratch.
+	listeners map[string]*listenerUnit
+	table     chainTable
+	byKey     map[string]*Chain
+	units     map[string]*chainUnit // by chain key
+	clusters  map[string]*clusterUnit
+
+	// Who depends on what.
+	configUsers   index // RDS name -> chain keys
+	clusterUsers  index // cluster -> chain keys that asked for its facts or refer to it
+	endpointUsers index // EDS service name -> clusters
+	nameUsers     index // DNS name -> clusters
+
+	objects     *objectSet
+	diagnostics []Diagnostic
+}
+
+// index maps a name to the set of its users.
+type index map[string]map[string]bool
+
+func (x index) add(name, user string) {
+	if x[name] == nil {
+		x[name] = map[string]bool{}
+	}
+	x[name][user] = true
+}
+
+func (x index) remove(name, user string) {
+	delete(x[name], user)
+	if len(x[name]) == 0 {
+		delete(x, name)
+	}
+}
+
+// New returns a State without resources. It fails where the options make no sense.
+func New(opts Options) (*State, error) {
+	if opts.Profile == nil {
+		return nil, errors.New("translate: a profile is required")
+	}
+	out, in := cmp.Or(opts.OutboundPort, defaultOutboundPort), cmp.Or(opts.InboundPort, defaultInboundPort)
+	for _, port := range []int{out, in} {
+		if port < 1 || port > 65535 {
+			return nil, fmt.Errorf("translate: %d is no port", port)
+		}
+	}
+	if out == in {
+		return nil, fmt.Errorf("translate: outbound and inbound connections need different ports, not both %d", out)
+	}
+	codes := newCatalogue()
+	for _, c := range opts.AllowUnenforced {
+		if _, known := codes[c]; !known || !isRestrictionCode(c) {
+			return nil, fmt.Errorf("translate: %q is no code of an access restriction that could be left unenforced", c)
+		}
+	}
+	opts.OutboundPort, opts.InboundPort = out, in
+	return &State{
+		options:       opts,
+		catalogue:     codes,
+		listeners:     map[string]*listenerUnit{},
+		byKey:         map[string]*Chain{},
+		units:         map[string]*chainUnit{},
+		clusters:      map[string]*clusterUnit{},
+		configUsers:   index{},
+		clusterUsers:  index{},
+		endpointUsers: index{},
+		nameUsers:     index{},
+		objects:       newObjectSet(),
+	}, nil
+}
+
+// Translate translates a snapshot from scratch, for offline use. It fails only for bad options.
 func Translate(opts Options, snap *xds.Snapshot, in Inputs) (*State, Result, error) {
 	s, err := New(opts)
 	if err != nil {
@@ -22,14 +107,299 @@ func Translate(opts Options, snap *xds.Snapshot, in Inputs) (*State, Result, err
 	return s, s.Apply(Input{Snapshot: snap, All: true, Inputs: in}), nil
 }
 
-// Apply brings the State up to date.
-func (s *State) Apply(in Input) Result { return Result{} }
-
 // Objects yields the objects, sorted by key.
-func (s *State) Objects() iter.Seq[apisix.Object] { return func(func(apisix.Object) bool) {} }
+func (s *State) Objects() iter.Seq[apisix.Object] { return s.objects.all() }
 
-// Diagnostics returns what could not be expressed, sorted.
-func (s *State) Diagnostics() []Diagnostic { return nil }
+// Diagnostics returns what could not be expressed exactly, sorted by CompareDiagnostics and without
+// duplicates. The slice must not be modified.
+func (s *State) Diagnostics() []Diagnostic { return s.diagnostics }
 
-// Chains returns the chain table, sorted by Key.
-func (s *State) Chains() []*Chain { return nil }
+// Chains returns the chain table, sorted by Key. The slice must not be modified.
+func (s *State) Chains() []*Chain { return s.table.chains }
+
+// Apply brings the State to the given snapshot and inputs.
+func (s *State) Apply(in Input) Result {
+	p := &step{state: s, chains: map[string]bool{}, clusters: map[string]bool{}}
+	s.snapshot = in.Snapshot
+	s.objects.begin()
+	if in.All {
+		p.everything()
+	} else {
+		for _, k := range in.Changed {
+			p.changed(k)
+		}
+	}
+	p.names(in.Inputs)
+	if p.listeners {
+		p.rebuildTable()
+	}
+	p.compileChains()
+	p.compileClusters()
+
+	var out Result
+	out.Put, out.Delete = s.objects.end()
+	if p.reported {
+		out.DiagnosticsChanged = s.collectDiagnostics()
+	}
+	return out
+}
+
+// step is the work of one Apply.
+type step struct {
+	state *State
+	// listeners tells that the chain table has to be made anew.
+	listeners bool
+	// chains and clusters are to be compiled.
+	chains, clusters map[string]bool
+	reported         bool
+}
+
+// everything marks all that is there and all that was.
+func (p *step) everything() {
+	for name := range p.state.listeners {
+		p.changed(xds.Key{Type: xds.ListenerType, Name: name})
+	}
+	for r := range p.state.snapshot.All(xds.ListenerType) {
+		p.changed(r.Key)
+	}
+	p.listeners = true
+	for key := range p.state.units {
+		p.chains[key] = true
+	}
+	for name, u := range p.state.clusters {
+		p.state.refreshCluster(u)
+		p.clusters[name] = true
+	}
+}
+
+func (p *step) changed(k xds.Key) {
+	s := p.state
+	switch k.Type {
+	case xds.ListenerType:
+		p.listeners = true
+		if r := s.snapshot.Get(k); r != nil {
+			s.listeners[k.Name] = s.parseListener(r)
+		} else {
+			delete(s.listeners, k.Name)
+		}
+	case xds.RouteType:
+		maps.Copy(p.chains, s.configUsers[k.Name])
+	case xds.ClusterType:
+		if u := s.clusters[k.Name]; u != nil {
+			p.clusters[k.Name] = true
+			if s.refreshCluster(u) {
+				maps.Copy(p.chains, s.clusterUsers[k.Name])
+			}
+		}
+	case xds.EndpointType:
+		maps.Copy(p.clusters, s.endpointUsers[k.Name])
+	}
+}
+
+// names marks the clusters whose names resolve differently.
+func (p *step) names(in Inputs) {
+	s := p.state
+	old := s.inputs.DNS
+	s.inputs = in
+	if reflect.ValueOf(old).Pointer() == reflect.ValueOf(in.DNS).Pointer() {
+		return // most steps have the map of the step before
+	}
+	for name, users := range s.nameUsers {
+		was, had := old[name]
+		is, has := in.DNS[name]
+		if had != has || !slices.Equal(was, is) {
+			maps.Copy(p.clusters, users)
+		}
+	}
+}
+
+func (p *step) rebuildTable() {
+	s := p.state
+	sorted := slices.SortedFunc(maps.Values(s.listeners), func(a, b *listenerUnit) int { return strings.Compare(a.name, b.name) })
+	s.table = s.assemble(sorted)
+	p.reported = true
+	next := make(map[string]*Chain, len(s.table.chains))
+	for _, c := range s.table.chains {
+		next[c.Key] = c
+		old := s.byKey[c.Key]
+		if old == nil || !old.equal(c) {
+			p.chains[c.Key] = true
+		}
+		if old != nil && old.RouteConfig != c.RouteConfig {
+			s.configUsers.remove(old.RouteConfig, c.Key)
+		}
+		if c.HTTP && !c.Inline {
+			s.configUsers.add(c.RouteConfig, c.Key)
+		} else {
+			s.configUsers.remove(c.RouteConfig, c.Key)
+		}
+	}
+	for key, old := range s.byKey {
+		if next[key] == nil {
+			s.configUsers.remove(old.RouteConfig, key)
+			p.chains[key] = true
+		}
+	}
+	s.byKey = next
+}
+
+// compileChains compiles the marked chains, in the order of their keys so that equal steps do equal
+// work, and marks the clusters whose references change.
+func (p *step) compileChains() {
+	s := p.state
+	for _, key := range slices.Sorted(maps.Keys(p.chains)) {
+		old := s.units[key]
+		var unit *chainUnit
+		if c := s.byKey[key]; c != nil && c.NotServed == "" {
+			var previous map[string]map[string]int
+			if old != nil {
+				previous = old.priorities
+			}
+			unit = s.compileChain(c, s.routeConfig(c), previous)
+			s.units[key] = unit
+		} else {
+			delete(s.units, key)
+		}
+		if old == nil && unit == nil {
+			continue
+		}
+		p.reported = true
+		p.reference(key, old, unit)
+		p.publish("chain "+key, unit)
+	}
+}
+
+func (s *State) routeConfig(c *Chain) *routepb.RouteConfiguration {
+	if c.Inline {
+		return c.inline
+	}
+	return resource[*routepb.RouteConfiguration](s.snapshot, xds.RouteType, c.RouteConfig)
+}
+
+// publish replaces the objects of a chain.
+func (p *step) publish(owner string, unit *chainUnit) {
+	var objects []apisix.Object
+	if unit != nil {
+		objects = unit.objects
+		unit.objects = nil // the set has them
+	}
+	for _, collision := range p.state.objects.replace(owner, objects) {
+		p.state.reporter(&unit.diagnostics, "RouteConfiguration "+unit.chain.RouteConfig, "", "")("id_collision", "", collision)
+	}
+}
+
+// reference moves a chain's references from what it was to what it is.
+func (p *step) reference(key string, old, unit *chainUnit) {
+	s := p.state
+	var before, after map[string]bool
+	var refsBefore, refsAfter map[upstreamRef]bool
+	if old != nil {
+		before, refsBefore = old.clusters(), old.refs
+	}
+	if unit != nil {
+		after, refsAfter = unit.clusters(), unit.refs
+	}
+	for ref := range refsAfter {
+		if !refsBefore[ref] && s.cluster(ref.cluster).retain(ref.variant) {
+			p.clusters[ref.cluster] = true
+		}
+	}
+	for ref := range refsBefore {
+		if !refsAfter[ref] && s.cluster(ref.cluster).release(ref.variant) {
+			p.clusters[ref.cluster] = true
+		}
+	}
+	for name := range after {
+		if !before[name] {
+			s.cluster(name)
+			s.clusterUsers.add(name, key)
+		}
+	}
+	for name := range before {
+		if after[name] {
+			continue
+		}
+		s.clusterUsers.remove(name, key)
+		if s.clusterUsers[name] == nil {
+			p.clusters[name] = true // to be dropped
+		}
+	}
+}
+
+func (p *step) compileClusters() {
+	s := p.state
+	for _, name := range slices.Sorted(maps.Keys(p.clusters)) {
+		u := s.clusters[name]
+		if u == nil {
+			continue
+		}
+		if s.clusterUsers[name] == nil {
+			s.forgetCluster(u)
+			s.objects.replace("cluster "+name, nil)
+			p.reported = p.reported || len(u.diagnostics) > 0
+			continue
+		}
+		before := u.diagnostics
+		objects := s.compileCluster(u)
+		for _, collision := range s.objects.replace("cluster "+name, objects) {
+			s.reporter(&u.diagnostics, "Cluster "+name, "", "")("id_collision", "", collision)
+		}
+		p.reported = p.reported || !slices.Equal(before, u.diagnostics)
+	}
+}
+
+// resource returns a decoded resource, or nil.
+func resource[T interface {
+	*routepb.RouteConfiguration | *clusterpb.Cluster | *endpointpb.ClusterLoadAssignment
+	xdsMessage
+}](snap *xds.Snapshot, typeURL, name string) T {
+	r := snap.Get(xds.Key{Type: typeURL, Name: name})
+	if r == nil {
+		return nil
+	}
+	m, err := xds.Decode[T](r)
+	if err != nil {
+		return nil // package xds has validated it
+	}
+	return m
+}
+
+// reporter adds diagnostics about a resource to a list.
+func (s *State) reporter(to *[]Diagnostic, resource, prefix, from string) reporter {
+	return func(code Code, field string, args ...any) {
+		d := s.catalogue.diagnostic(code, args...)
+		d.Resource, d.Origin = resource, from
+		switch {
+		case prefix == "":
+			d.Field = field
+		case field == "":
+			d.Field = prefix
+		default:
+			d.Field = prefix + "." + field
+		}
+		*to = append(*to, d)
+	}
+}
+
+// collectDiagnostics gathers the diagnostics of all parts and tells whether they differ from before.
+func (s *State) collectDiagnostics() bool {
+	all := slices.Clone(s.table.diagnostics)
+	for _, u := range s.units {
+		all = append(all, u.diagnostics...)
+	}
+	for _, u := range s.clusters {
+		all = append(all, u.diagnostics...)
+	}
+	slices.SortFunc(all, func(a, b Diagnostic) int {
+		return cmp.Or(CompareDiagnostics(a, b), strings.Compare(a.Origin, b.Origin))
+	})
+	all = slices.Compact(all)
+	if slices.Equal(all, s.diagnostics) {
+		return false
+	}
+	s.diagnostics = all
+	return true
+}
+
+// check refuses objects that APISIX would refuse.
+func (s *State) check(o apisix.Object) error { return apisix.Validate(o, s.options.APISIXVersion) }

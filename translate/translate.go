@@ -29,7 +29,8 @@ type Options struct {
 // live outside this package. Equal Inputs and resources give equal bytes.
 type Inputs struct {
 	// DNS holds the addresses that a host name of a STRICT_DNS cluster resolved to. A name that
-	// is missing is emitted as a domain node, which APISIX resolves itself.
+	// is missing is emitted as a domain node, which APISIX resolves itself. A map must not be
+	// modified once it has been passed: another map tells that something may have changed.
 	DNS map[string][]netip.Addr
 }
 

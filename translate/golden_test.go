@@ -1,0 +1,228 @@
+package translate
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
+
+	"meshbridge/translate/apisix"
+	"meshbridge/xds"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+const scenarios = "../testdata/istiod"
+
+// scenario is one recording of what a real istiod sent to a node.
+type scenario struct {
+	name     string
+	snapshot *xds.Snapshot
+	options  Options
+	router   bool
+}
+
+func loadScenarios(t testing.TB) []scenario {
+	t.Helper()
+	entries, err := os.ReadDir(scenarios)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []scenario
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		dir := filepath.Join(scenarios, e.Name())
+		var node struct {
+			ID       string            `json:"id"`
+			Metadata map[string]any `json:"metadata"`
+		}
+		raw, err := os.ReadFile(filepath.Join(dir, "node.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(raw, &node); err != nil {
+			t.Fatalf("%s: %v", dir, err)
+		}
+		snap, rejected, err := xds.LoadFiles(filepath.Join(dir, "xds"))
+		if err != nil || len(rejected) > 0 {
+			t.Fatalf("%s: %v, rejected %v", dir, err, rejected)
+		}
+		s := scenario{name: e.Name(), snapshot: snap, router: strings.HasPrefix(node.ID, "router~")}
+		s.options.NodeID = node.ID
+		if ips, ok := node.Metadata["INSTANCE_IPS"].(string); ok {
+			for ip := range strings.SplitSeq(ips, ",") {
+				s.options.InstanceIPs = append(s.options.InstanceIPs, netip.MustParseAddr(ip))
+			}
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// profiles returns the profiles that make sense for the scenario's node.
+func (s scenario) profiles() []Profile {
+	if s.router {
+		return []Profile{Mesh(), Gateway()}
+	}
+	return []Profile{Mesh(), Direct(0, 0)}
+}
+
+func (s scenario) with(p Profile) Options {
+	opts := s.options
+	opts.Profile = p
+	return opts
+}
+
+func translated(t testing.TB, opts Options, snap *xds.Snapshot) *State {
+	t.Helper()
+	s, _, err := Translate(opts, snap, Inputs{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// TestScenariosGiveTheirGoldenObjects compares all objects and diagnostics of the recordings.
+func TestScenariosGiveTheirGoldenObjects(t *testing.T) {
+	wanted := map[string]bool{}
+	for _, sc := range loadScenarios(t) {
+		for _, p := range sc.profiles() {
+			golden := filepath.Join("testdata", "istiod", sc.name, p.Name()+".yaml")
+			wanted[golden] = true
+			t.Run(sc.name+"/"+p.Name(), func(t *testing.T) {
+				compareGolden(t, golden, render(t, translated(t, sc.with(p), sc.snapshot)))
+			})
+		}
+	}
+	err := filepath.WalkDir(filepath.Join("testdata", "istiod"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || wanted[path] {
+			return err
+		}
+		if *update {
+			return os.Remove(path)
+		}
+		t.Errorf("%s belongs to no scenario; run with -update", path)
+		return nil
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+}
+
+func compareGolden(t *testing.T, path string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v; run with -update", err)
+	}
+	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(string(got), "\n")); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", path, diff)
+	}
+}
+
+// render is a State as people review it.
+func render(t testing.TB, s *State) []byte {
+	t.Helper()
+	doc := struct {
+		Objects     map[string]map[string]json.RawMessage `json:"objects,omitempty"`
+		Diagnostics []string                              `json:"diagnostics,omitempty"`
+		Chains      map[string]string                     `json:"chains,omitempty"`
+	}{Objects: map[string]map[string]json.RawMessage{}, Chains: map[string]string{}}
+	for o := range s.Objects() {
+		if doc.Objects[string(o.Kind)] == nil {
+			doc.Objects[string(o.Kind)] = map[string]json.RawMessage{}
+		}
+		doc.Objects[string(o.Kind)][o.ID] = o.Value
+	}
+	for _, d := range s.Diagnostics() {
+		doc.Diagnostics = append(doc.Diagnostics, d.String())
+	}
+	for _, c := range s.Chains() {
+		state := "served"
+		switch {
+		case c.NotServed != "":
+			state = "not served: " + c.NotServed
+		case len(c.Denied) > 0:
+			state = "403"
+			for _, code := range c.Denied {
+				state += " " + string(code)
+			}
+		}
+		doc.Chains[c.Key] = state
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(doc); err != nil {
+		t.Fatal(err)
+	}
+	out, err := yaml.JSONToYAML(b.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestEveryObjectOfTheScenariosIsAccepted checks the objects with our own rules, with the evaluator,
+// which refuses what APISIX would, and where it is at hand with APISIX's schema.
+func TestEveryObjectOfTheScenariosIsAccepted(t *testing.T) {
+	var schemas *apisix.Schemas
+	if path := os.Getenv("APISIX_SCHEMA"); path != "" {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if schemas, err = apisix.ParseSchemas(raw); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		t.Log("APISIX_SCHEMA is not set: objects are not checked against APISIX's own schema")
+	}
+	for _, sc := range loadScenarios(t) {
+		for _, p := range sc.profiles() {
+			s := translated(t, sc.with(p), sc.snapshot)
+			for o := range s.Objects() {
+				if err := apisix.Validate(o, apisix.Version{}); err != nil {
+					t.Errorf("%s/%s: %v", sc.name, p.Name(), err)
+				}
+				if schemas == nil {
+					continue
+				}
+				if err := schemas.Check(o); err != nil {
+					t.Errorf("%s/%s: %v", sc.name, p.Name(), err)
+				}
+			}
+			e, err := apisix.NewEvaluator(s.Objects(), apisix.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, err := range e.Refused() {
+				t.Errorf("%s/%s: %v", sc.name, p.Name(), err)
+			}
+			if i := slices.IndexFunc(s.Diagnostics(), func(d Diagnostic) bool { return d.Code == "invalid_object" || d.Code == "id_collision" }); i >= 0 {
+				t.Errorf("%s/%s: %v", sc.name, p.Name(), s.Diagnostics()[i])
+			}
+		}
+	}
+}

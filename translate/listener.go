@@ -1,0 +1,318 @@
+package translate
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corepb "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerpb "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	http_connection_managerpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tlspb "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/proto"
+
+	"meshbridge/xds"
+)
+
+// listenerUnit is what one listener contributes to the chain table.
+type listenerUnit struct {
+	name        string
+	chains      []*chainDraft
+	diagnostics []Diagnostic
+	notes       []note
+}
+
+// note is a diagnostic that many listeners have in common and that is reported once.
+type note struct {
+	Diagnostic
+	listener string
+}
+
+// chainDraft is a filter chain before it is known what other listeners there are.
+type chainDraft struct {
+	Chain
+	field        string
+	restrictions []restriction
+	secrets      []string
+	// proxy is what the chain ends in, where that is neither HTTP nor TCP.
+	proxy string
+	// broken says why the chain cannot be served in any profile.
+	broken string
+	// ipv6 lists IPv6 addresses of the listener.
+	ipv6 bool
+}
+
+// parseListener reads one listener. It never fails: what cannot be served is reported.
+func (s *State) parseListener(r *xds.Resource) *listenerUnit {
+	u := &listenerUnit{name: r.Name}
+	resource := "Listener " + r.Name
+	report := s.reporter(&u.diagnostics, resource, "", "")
+	share := func(code Code, field string, args ...any) {
+		d := s.catalogue.diagnostic(code, args...)
+		d.Field = field
+		u.notes = append(u.notes, note{d, r.Name})
+	}
+	l, err := xds.Decode[*listenerpb.Listener](r)
+	if err != nil {
+		report("listener_decode", "", err)
+		return u
+	}
+	switch {
+	case l.GetApiListener() != nil:
+		share("api_listener", "api_listener")
+		return u
+	case l.GetUdpListenerConfig() != nil:
+		report("udp_listener", "udp_listener_config")
+		return u
+	}
+	base, ok := listenerChain(l)
+	if !ok {
+		report("address_unsupported", "address", describeAddress(l.GetAddress()))
+		return u
+	}
+	reportUnknown(l, share, "")
+	for _, f := range l.GetListenerFilters() {
+		switch afterSlash(f.GetTypedConfig().GetTypeUrl()) {
+		case "envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
+			"envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
+			"envoy.extensions.filters.listener.http_inspector.v3.HttpInspector":
+		default:
+			share("listener_filter_ignored", `listener_filters["`+f.GetName()+`"]`, f.GetName())
+		}
+	}
+	if len(l.GetAccessLog()) > 0 {
+		share("telemetry_ignored", "access_log", "the access log of listeners")
+	}
+	add := func(fc *listenerpb.FilterChain, field string) {
+		if fc != nil {
+			u.chains = append(u.chains, s.parseFilterChain(base, fc, field, share))
+		}
+	}
+	for i, fc := range l.GetFilterChains() {
+		field := fmt.Sprintf("filter_chains[%d]", i)
+		if fc.GetName() != "" {
+			field = `filter_chains["` + fc.GetName() + `"]`
+		}
+		add(fc, field)
+	}
+	add(l.GetDefaultFilterChain(), "default_filter_chain")
+	markNarrowed(u.chains)
+	return u
+}
+
+// listenerChain returns what all chains of a listener have in common.
+func listenerChain(l *listenerpb.Listener) (Chain, bool) {
+	address, port, ok := socketAddress(l.GetAddress())
+	if !ok {
+		return Chain{}, false
+	}
+	c := Chain{Listener: l.GetName(), Address: address, Port: port, Direction: Outbound}
+	for _, a := range l.GetAdditionalAddresses() {
+		if address, _, ok := socketAddress(a.GetAddress()); ok {
+			c.AdditionalAddresses = append(c.AdditionalAddresses, address)
+		}
+	}
+	redirected := l.GetUseOriginalDst().GetValue() || slices.ContainsFunc(l.GetListenerFilters(), func(f *listenerpb.ListenerFilter) bool {
+		return afterSlash(f.GetTypedConfig().GetTypeUrl()) == "envoy.extensions.filters.listener.original_dst.v3.OriginalDst"
+	})
+	bind := l.GetBindToPort()
+	if bind == nil {
+		bind = l.GetDeprecatedV1().GetBindToPort() //nolint:staticcheck // still sent to older Envoys
+	}
+	c.Bound = !redirected && (bind == nil || bind.GetValue())
+	switch {
+	case l.GetTrafficDirection() == corepb.TrafficDirection_INBOUND:
+		c.Direction = Inbound
+	case c.Bound:
+		c.Direction = Edge
+	}
+	if redirected { // its port is where connections are redirected to
+		c.Port = 0
+	}
+	return c, true
+}
+
+func socketAddress(a *corepb.Address) (address netip.Addr, port int, ok bool) {
+	sa := a.GetSocketAddress()
+	if sa == nil || sa.GetProtocol() != corepb.SocketAddress_TCP {
+		return netip.Addr{}, 0, false
+	}
+	address, err := netip.ParseAddr(sa.GetAddress())
+	return address.Unmap(), int(sa.GetPortValue()), err == nil
+}
+
+func describeAddress(a *corepb.Address) string {
+	switch {
+	case a.GetPipe() != nil:
+		return "the UNIX domain socket " + a.GetPipe().GetPath()
+	case a.GetEnvoyInternalAddress() != nil:
+		return "the internal address " + a.GetEnvoyInternalAddress().GetServerListenerName()
+	case a.GetSocketAddress() != nil:
+		return fmt.Sprintf("%s %s:%d", a.GetSocketAddress().GetProtocol(), a.GetSocketAddress().GetAddress(), a.GetSocketAddress().GetPortValue())
+	}
+	return "no address"
+}
+
+func (s *State) parseFilterChain(base Chain, fc *listenerpb.FilterChain, field string, share reporter) *chainDraft {
+	d := &chainDraft{Chain: base, field: field}
+	d.FilterChain = fc.GetName()
+	d.ipv6 = slices.ContainsFunc(base.addresses(), netip.Addr.Is6)
+	match := fc.GetFilterChainMatch()
+	if p := match.GetDestinationPort(); p != nil {
+		d.Port = int(p.GetValue())
+	}
+	d.ServerNames = match.GetServerNames()
+	d.narrowed = narrowing(match)
+	reportUnknown(fc, share, "filter_chain.")
+	reportUnknown(match, share, "filter_chain_match.")
+	d.parseTransportSocket(fc.GetTransportSocket())
+	if match.GetTransportProtocol() == "tls" {
+		d.TLS = true
+	}
+
+	filters := fc.GetFilters()
+	if len(filters) == 0 {
+		d.proxy = "nothing"
+		return d
+	}
+	last := filters[len(filters)-1]
+	switch message := messageName(last.GetTypedConfig()); message {
+	case typeHTTPConnectionManager:
+		d.HTTP = true
+		d.restrictions = append(d.restrictions, inspectNetworkFilters(filters[:len(filters)-1], share)...)
+		hcm := decode[http_connection_managerpb.HttpConnectionManager](last.GetTypedConfig())
+		if hcm == nil {
+			d.broken = "its connection manager does not decode"
+			break
+		}
+		d.parseConnectionManager(hcm, share)
+	case typeTCPProxy:
+	default:
+		d.proxy = last.GetName()
+	}
+	d.Key = d.baseKey(match)
+	return d
+}
+
+// narrowing names the conditions of a filter chain that are about addresses within a listener.
+func narrowing(m *listenerpb.FilterChainMatch) string {
+	var by []string
+	if len(m.GetPrefixRanges()) > 0 || m.GetAddressSuffix() != "" || m.GetSuffixLen() != nil {
+		by = append(by, "destination address")
+	}
+	if len(m.GetSourcePrefixRanges()) > 0 || len(m.GetDirectSourcePrefixRanges()) > 0 || len(m.GetSourcePorts()) > 0 ||
+		m.GetSourceType() != listenerpb.FilterChainMatch_ANY {
+		by = append(by, "source address")
+	}
+	return strings.Join(by, " and ")
+}
+
+// markNarrowed makes chains that would receive the connections of a narrower one known as such: a
+// profile that cannot tell those apart must not serve either.
+func markNarrowed(chains []*chainDraft) {
+	for _, narrow := range chains {
+		if narrow.narrowed == "" {
+			continue
+		}
+		for _, c := range chains {
+			if c.TLS == narrow.TLS && c.Port == narrow.Port && c.narrowed == "" {
+				c.narrowed = narrow.narrowed
+			}
+		}
+	}
+}
+
+func (d *chainDraft) parseTransportSocket(ts *corepb.TransportSocket) {
+	if ts == nil {
+		return
+	}
+	switch message := messageName(ts.GetTypedConfig()); message {
+	case "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer":
+	case "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext":
+		d.TLS = true
+		c := decode[tlspb.DownstreamTlsContext](ts.GetTypedConfig())
+		if c == nil {
+			d.broken = "its TLS context does not decode"
+			return
+		}
+		d.RequireClientCertificate = c.GetRequireClientCertificate().GetValue()
+		for _, secret := range c.GetCommonTlsContext().GetTlsCertificateSdsSecretConfigs() {
+			d.secrets = append(d.secrets, secret.GetName())
+			if secret.GetName() == "default" { // the workload's own certificate
+				d.MeshTLS = true
+			}
+		}
+	default:
+		d.broken = "transport socket " + message + " has no equivalent"
+	}
+}
+
+func (d *chainDraft) parseConnectionManager(hcm *http_connection_managerpb.HttpConnectionManager, share reporter) {
+	for _, f := range hcm.GetHttpFilters() {
+		d.filters = append(d.filters, f.GetName())
+	}
+	d.restrictions = append(d.restrictions, inspectHTTPFilters(hcm, share)...)
+	switch {
+	case hcm.GetRds() != nil:
+		d.RouteConfig = hcm.GetRds().GetRouteConfigName()
+	case hcm.GetRouteConfig() != nil:
+		d.Inline, d.inline, d.RouteConfig = true, hcm.GetRouteConfig(), hcm.GetRouteConfig().GetName()
+	default:
+		d.broken = "scoped routes are not supported"
+	}
+	const prefix = "http_connection_manager."
+	reportUnknown(hcm, share, prefix)
+	for _, u := range hcm.GetUpgradeConfigs() {
+		if !strings.EqualFold(u.GetUpgradeType(), "websocket") {
+			share("upgrade_unsupported", prefix+"upgrade_configs", u.GetUpgradeType())
+		}
+	}
+	if len(hcm.GetAccessLog()) > 0 {
+		share("telemetry_ignored", prefix+"access_log", "the access log")
+	}
+	if hcm.GetTracing() != nil {
+		share("telemetry_ignored", prefix+"tracing", "tracing")
+	}
+	if hcm.GetStreamIdleTimeout().AsDuration() != 0 {
+		share("setting_ignored", prefix+"stream_idle_timeout", "stream_idle_timeout")
+	}
+	switch hcm.GetPathWithEscapedSlashesAction() {
+	case http_connection_managerpb.HttpConnectionManager_IMPLEMENTATION_SPECIFIC_DEFAULT, http_connection_managerpb.HttpConnectionManager_KEEP_UNCHANGED:
+	default:
+		share("setting_ignored", prefix+"path_with_escaped_slashes_action", "path_with_escaped_slashes_action")
+	}
+	// Outbound, the client is the workload itself.
+	if d.Direction != Outbound && hcm.GetForwardClientCertDetails() != http_connection_managerpb.HttpConnectionManager_ALWAYS_FORWARD_ONLY {
+		share("client_certificate_header", prefix+"forward_client_cert_details")
+	}
+}
+
+// baseKey is the Key that the chain has unless another one has it too.
+func (d *chainDraft) baseKey(match *listenerpb.FilterChainMatch) string {
+	transport := "raw"
+	if d.TLS {
+		transport = "tls"
+	}
+	switch {
+	case !d.HTTP:
+		return "tcp:" + d.Listener + matchSuffix(match)
+	case d.Direction == Inbound && d.Port == 0:
+		return "i:any:" + transport
+	case d.Direction == Inbound:
+		return fmt.Sprintf("i:%d:%s", d.Port, transport)
+	}
+	return d.RouteConfig
+}
+
+// matchSuffix tells the chains of a listener apart by what they match.
+func matchSuffix(match *listenerpb.FilterChainMatch) string {
+	if match == nil || proto.Size(match) == 0 {
+		return ""
+	}
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(match)
+	if err != nil {
+		return "" // a message that was decoded encodes
+	}
+	return "#" + shortHash(string(body))
+}

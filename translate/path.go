@@ -1,0 +1,163 @@
+package translate
+
+import (
+	"net/url"
+	"strings"
+
+	routepb "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
+	"meshbridge/translate/apisix"
+)
+
+type pathKind int
+
+const (
+	pathPrefix pathKind = iota
+	pathExact
+	// pathSeparated matches the literal itself and everything below it.
+	pathSeparated
+	pathRegex
+)
+
+// pathTest is what a route asks of a path, in the form in which APISIX sees paths: decoded, with
+// repeated slashes merged.
+type pathTest struct {
+	kind pathKind
+	// literal is the path or prefix; of a regular expression, what every match begins with.
+	literal string
+	fold    bool
+	pcre    string // of pathRegex, anchored
+}
+
+// compilePath translates the path specifier. ok is false where no path can match.
+func compilePath(m *routepb.RouteMatch, report reporter) (test pathTest, ok bool) {
+	test.fold = m.GetCaseSensitive() != nil && !m.GetCaseSensitive().GetValue()
+	var field, raw string
+	switch p := m.GetPathSpecifier().(type) {
+	case *routepb.RouteMatch_Prefix:
+		field, raw, test.kind = "match.prefix", p.Prefix, pathPrefix
+		if raw == "" {
+			raw = "/"
+		}
+	case *routepb.RouteMatch_Path:
+		field, raw, test.kind = "match.path", p.Path, pathExact
+	case *routepb.RouteMatch_PathSeparatedPrefix:
+		field, raw, test.kind = "match.path_separated_prefix", p.PathSeparatedPrefix, pathSeparated
+	case *routepb.RouteMatch_SafeRegex:
+		return compilePathRegex(p.SafeRegex.GetRegex(), report)
+	case *routepb.RouteMatch_ConnectMatcher_:
+		report("connect_unsupported", "match.connect_matcher")
+		return test, false
+	case *routepb.RouteMatch_PathMatchPolicy:
+		report("path_policy_unsupported", "match.path_match_policy", p.PathMatchPolicy.GetTypedConfig().GetTypeUrl())
+		return test, false
+	default:
+		report("path_missing", "match")
+		return test, false
+	}
+	if !strings.HasPrefix(raw, "/") {
+		report("path_relative", field, raw)
+		return test, false
+	}
+	test.literal = normalPath(raw)
+	switch {
+	case strings.Contains(raw, "//"), strings.Contains(strings.ToUpper(raw), "%2F"):
+		report("path_slashes", field, raw, test.literal)
+	case test.literal != raw:
+		report("path_decoded", field, raw, test.literal)
+	}
+	return test, true
+}
+
+func compilePathRegex(re string, report reporter) (test pathTest, ok bool) {
+	const field = "match.safe_regex"
+	pcre, err := apisix.FullMatchRegex(re)
+	if err != nil {
+		report("regex_unsupported", field, err)
+		return test, false
+	}
+	reportBacktracking(re, field, report)
+	if strings.Contains(re, "%") {
+		report("path_regex_escapes", field, re)
+	}
+	prefix, complete := apisix.LiteralPrefix(re)
+	if complete && strings.HasPrefix(prefix, "/") && normalPath(prefix) == prefix {
+		return pathTest{kind: pathExact, literal: prefix}, true
+	}
+	if !strings.HasPrefix(prefix, "/") {
+		prefix = "/"
+	}
+	return pathTest{kind: pathRegex, literal: prefix, pcre: pcre}, true
+}
+
+// normalPath makes of a configured path what nginx makes of the path of a request, except that dot
+// segments stay: Envoy removes them from requests as well, so that neither matches them.
+func normalPath(p string) string {
+	if decoded, err := url.PathUnescape(p); err == nil {
+		p = decoded
+	}
+	for strings.Contains(p, "//") {
+		p = strings.ReplaceAll(p, "//", "/")
+	}
+	return p
+}
+
+// all tells whether every path passes.
+func (t pathTest) all() bool { return t.kind == pathPrefix && t.literal == "/" }
+
+// cond is the test as a condition.
+func (t pathTest) cond() apisix.Cond {
+	quoted := apisix.QuoteRegex(t.literal)
+	match := apisix.Match
+	if t.fold {
+		match = apisix.MatchFold
+	}
+	switch t.kind {
+	case pathExact:
+		if !t.fold {
+			return apisix.Eq("uri", t.literal)
+		}
+		return match("uri", `\A`+quoted+`\z`)
+	case pathSeparated:
+		return match("uri", `\A`+quoted+`(?:/|\z)`)
+	case pathRegex:
+		return match("uri", t.pcre)
+	case pathPrefix:
+	}
+	return match("uri", `\A`+quoted)
+}
+
+// parts splits the test into tests that have one bucket each.
+func (t pathTest) parts() []pathTest {
+	if t.kind == pathSeparated && !t.fold && t.literal != "/" {
+		return []pathTest{
+			{kind: pathExact, literal: t.literal},
+			{kind: pathPrefix, literal: strings.TrimSuffix(t.literal, "/") + "/"},
+		}
+	}
+	return []pathTest{t}
+}
+
+// intersects tells whether a path may pass both tests. It may say yes where none does.
+func (t pathTest) intersects(o pathTest) bool {
+	if t.kind == pathExact && !t.fold {
+		return o.mayAccept(t.literal)
+	}
+	if o.kind == pathExact && !o.fold {
+		return t.mayAccept(o.literal)
+	}
+	if t.fold || o.fold {
+		return true
+	}
+	return strings.HasPrefix(t.literal, o.literal) || strings.HasPrefix(o.literal, t.literal)
+}
+
+func (t pathTest) mayAccept(path string) bool {
+	switch {
+	case t.fold:
+		return true
+	case t.kind == pathExact:
+		return path == t.literal
+	}
+	return strings.HasPrefix(path, t.literal)
+}

@@ -1,0 +1,215 @@
+package translate
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// chainTable is made of all listeners: what a chain receives depends on the others.
+type chainTable struct {
+	chains      []*Chain // sorted by Key
+	diagnostics []Diagnostic
+}
+
+// passage is what happens to connections that no chain of a profile serves.
+func passage(p Profile) string {
+	if p.Captures() {
+		return "are carried without APISIX"
+	}
+	return "are not served"
+}
+
+// assemble makes the chain table; units are sorted by listener name.
+func (s *State) assemble(units []*listenerUnit) chainTable {
+	var t chainTable
+	var notes []note
+	for _, u := range units {
+		t.diagnostics = append(t.diagnostics, u.diagnostics...)
+		notes = append(notes, u.notes...)
+	}
+	keys := map[string]bool{}
+	taken := takenAddresses(units)
+	for _, u := range units {
+		for _, d := range u.chains {
+			c := d.Chain
+			c.Key = uniqueKey(keys, d)
+			if c.Direction == Outbound && !c.Bound && c.wildcard() {
+				c.Excluded = taken[c.Port]
+			}
+			if c.TLS {
+				c.ExcludedServerNames = excludedServerNames(d, u.chains)
+			}
+			report := s.reporter(&t.diagnostics, "Listener "+u.name, d.field, "")
+			share := func(code Code, args ...any) {
+				notes = append(notes, note{s.catalogue.diagnostic(code, args...), u.name})
+			}
+			s.settle(&c, d, u.chains, report, share)
+			t.chains = append(t.chains, &c)
+		}
+	}
+	slices.SortFunc(t.chains, func(a, b *Chain) int { return strings.Compare(a.Key, b.Key) })
+	t.diagnostics = append(t.diagnostics, mergeNotes(notes)...)
+	return t
+}
+
+// takenAddresses returns the addresses that have a listener of their own, by port.
+func takenAddresses(units []*listenerUnit) map[int][]netip.Addr {
+	taken := map[int][]netip.Addr{}
+	for _, u := range units {
+		for _, d := range u.chains {
+			if d.Direction != Outbound || d.Bound || d.wildcard() {
+				continue
+			}
+			for _, a := range d.addresses() {
+				if i, found := slices.BinarySearchFunc(taken[d.Port], a, netip.Addr.Compare); !found {
+					taken[d.Port] = slices.Insert(taken[d.Port], i, a)
+				}
+			}
+		}
+	}
+	return taken
+}
+
+// uniqueKey takes the first of the chain's possible keys that is free.
+func uniqueKey(taken map[string]bool, d *chainDraft) string {
+	key := d.Key
+	if taken[key] {
+		key += "@" + d.Listener
+	}
+	if taken[key] {
+		key += "#" + shortHash(d.field)
+	}
+	taken[key] = true
+	return key
+}
+
+// excludedServerNames returns the server names of the other chains that the chain's own names, or
+// having none, cover.
+func excludedServerNames(d *chainDraft, siblings []*chainDraft) []string {
+	var out []string
+	for _, o := range siblings {
+		if o == d || !o.TLS {
+			continue
+		}
+		for _, name := range o.ServerNames {
+			covered := len(d.ServerNames) == 0 || slices.ContainsFunc(d.ServerNames, func(own string) bool {
+				return len(name) > len(own) && strings.HasPrefix(own, "*") && serverNameMatches(own, name) ||
+					!strings.HasPrefix(name, "*") && strings.HasPrefix(own, "*") && serverNameMatches(own, name)
+			})
+			if covered && !slices.Contains(out, name) {
+				out = append(out, name)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// settle decides whether a chain is served, and whether its requests are refused.
+func (s *State) settle(c *Chain, d *chainDraft, siblings []*chainDraft, report reporter, share func(Code, ...any)) {
+	p := s.options.Profile
+	restrictions := d.restrictions
+	switch {
+	case d.broken != "":
+		c.NotServed = d.broken
+		report("listener_decode", "", d.broken)
+		return
+	case d.proxy != "":
+		c.NotServed = "it ends in " + d.proxy
+		report("chain_without_proxy", "", d.proxy)
+		return
+	case !c.HTTP:
+		c.NotServed = "it is not HTTP"
+		switch {
+		case c.Port == 0 || d.field == "default_filter_chain":
+			share("default_chain", passage(p))
+		case p.Captures():
+			share("tcp_captured")
+		case c.Direction == Inbound && c.TLS && hasPlain(c, siblings, false):
+			// The plain chain of the port says it.
+		default:
+			report("tcp_refused", "", describeListener(c))
+		}
+		return
+	case c.Port == 0 && (!p.Captures() || len(restrictions) == 0):
+		c.NotServed = "requests to ports without a service " + passage(p)
+		if !p.Captures() {
+			share("inbound_passthrough", "get 404")
+		}
+		return
+	}
+	_, ok, why := c.guard(p)
+	if !ok && c.Direction == Inbound && c.TLS && !c.Bound && c.narrowed == "" {
+		if hasPlain(c, siblings, true) {
+			c.NotServed = why
+			report("mesh_tls_not_received", "", c.Port)
+			return
+		}
+		c.plain = true
+		if _, ok, why = c.guard(p); ok {
+			restrictions = append(slices.Clone(restrictions), restriction{codeUnenforcedMutualTLS, "transport_socket", fmt.Sprintf("port %d", c.Port)})
+		}
+	}
+	if !ok {
+		c.NotServed = why
+		report("chain_match_unsupported", "", why)
+		return
+	}
+	if d.ipv6 && !c.Bound && !p.Captures() {
+		report("ipv6_not_received", "")
+	}
+	if c.TLS && !c.plain && !(c.MeshTLS && p.PeerIdentity() != "") {
+		secrets := "the chain"
+		if len(d.secrets) > 0 {
+			secrets = "secret " + strings.Join(d.secrets, ", ")
+		}
+		report("certificate_missing", "transport_socket", secrets)
+		if c.RequireClientCertificate {
+			restrictions = append(slices.Clone(restrictions), restriction{codeUnenforcedClientCertificate, "transport_socket", "the chain"})
+		}
+	}
+	c.Denied = s.enforcement(restrictions, "every request of the chain", report)
+}
+
+// hasPlain tells whether a chain for plain connections serves the same port.
+func hasPlain(c *Chain, siblings []*chainDraft, http bool) bool {
+	return slices.ContainsFunc(siblings, func(o *chainDraft) bool { return o.Port == c.Port && !o.TLS && (o.HTTP || !http) })
+}
+
+func describeListener(c *Chain) string {
+	if c.Direction == Inbound {
+		return fmt.Sprintf("port %d", c.Port)
+	}
+	return netip.AddrPortFrom(c.Address, uint16(c.Port)).String()
+}
+
+// mergeNotes makes one diagnostic of equal notes about several listeners.
+func mergeNotes(notes []note) []Diagnostic {
+	type group struct {
+		Diagnostic
+		listeners map[string]bool
+	}
+	var order []Diagnostic
+	groups := map[Diagnostic]*group{}
+	for _, n := range notes {
+		g := groups[n.Diagnostic]
+		if g == nil {
+			g = &group{n.Diagnostic, map[string]bool{}}
+			g.Resource = "Listener " + n.listener
+			groups[n.Diagnostic] = g
+			order = append(order, n.Diagnostic)
+		}
+		g.listeners[n.listener] = true
+	}
+	out := make([]Diagnostic, len(order))
+	for i, key := range order {
+		g := groups[key]
+		if others := len(g.listeners) - 1; others > 0 {
+			g.Message += fmt.Sprintf(" (and the same on %d other listeners)", others)
+		}
+		out[i] = g.Diagnostic
+	}
+	return out
+}

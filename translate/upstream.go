@@ -1,0 +1,149 @@
+package translate
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointpb "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"google.golang.org/protobuf/proto"
+
+	"meshbridge/translate/apisix"
+	"meshbridge/xds"
+)
+
+type xdsMessage = proto.Message
+
+// clusterUnit is what one cluster becomes: an upstream for each variant that routes refer to. There
+// is one for every cluster that a route names, whether or not the cluster exists.
+type clusterUnit struct {
+	name  string
+	facts clusterFacts
+	// references counts the chains that refer to each variant.
+	references  map[variant]int
+	diagnostics []Diagnostic
+	// endpoints is the name of its EDS resource, and names are the host names among its endpoints.
+	endpoints string
+	names     []string
+}
+
+// cluster returns the unit of a cluster, made if necessary.
+func (s *State) cluster(name string) *clusterUnit {
+	u := s.clusters[name]
+	if u == nil {
+		u = &clusterUnit{name: name, references: map[variant]int{}}
+		s.clusters[name] = u
+		s.refreshCluster(u)
+	}
+	return u
+}
+
+// clusterFacts returns the facts of a cluster.
+func (s *State) clusterFacts(name string) clusterFacts {
+	if u := s.clusters[name]; u != nil {
+		return u.facts
+	}
+	return factsOf(resource[*clusterpb.Cluster](s.snapshot, xds.ClusterType, name))
+}
+
+// refreshCluster reads what others depend on from the cluster, and tells whether its facts changed.
+func (s *State) refreshCluster(u *clusterUnit) bool {
+	c := resource[*clusterpb.Cluster](s.snapshot, xds.ClusterType, u.name)
+	s.unlinkCluster(u)
+	u.endpoints, u.names = "", nil
+	if c.GetType() == clusterpb.Cluster_EDS {
+		u.endpoints = cmp.Or(c.GetEdsClusterConfig().GetServiceName(), u.name)
+		s.endpointUsers.add(u.endpoints, u.name)
+	}
+	if c.GetType() == clusterpb.Cluster_STRICT_DNS || c.GetType() == clusterpb.Cluster_LOGICAL_DNS {
+		u.names = hostNames(c.GetLoadAssignment())
+		for _, name := range u.names {
+			s.nameUsers.add(name, u.name)
+		}
+	}
+	facts := factsOf(c)
+	changed := facts != u.facts
+	u.facts = facts
+	return changed
+}
+
+func (s *State) unlinkCluster(u *clusterUnit) {
+	if u.endpoints != "" {
+		s.endpointUsers.remove(u.endpoints, u.name)
+	}
+	for _, name := range u.names {
+		s.nameUsers.remove(name, u.name)
+	}
+}
+
+func (s *State) forgetCluster(u *clusterUnit) {
+	s.unlinkCluster(u)
+	delete(s.clusters, u.name)
+}
+
+// hostNames returns the addresses of endpoints, most of which are host names.
+func hostNames(load *endpointpb.ClusterLoadAssignment) []string {
+	var names []string
+	for _, locality := range load.GetEndpoints() {
+		for _, e := range locality.GetLbEndpoints() {
+			if name := e.GetEndpoint().GetAddress().GetSocketAddress().GetAddress(); name != "" {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// retain counts a reference to a variant, and tells whether it is the first.
+func (u *clusterUnit) retain(v variant) bool {
+	u.references[v]++
+	return u.references[v] == 1
+}
+
+// release takes a reference back, and tells whether it was the last.
+func (u *clusterUnit) release(v variant) bool {
+	u.references[v]--
+	if u.references[v] > 0 {
+		return false
+	}
+	delete(u.references, v)
+	return true
+}
+
+// compileCluster returns an upstream for each variant in use.
+func (s *State) compileCluster(u *clusterUnit) []apisix.Object {
+	u.diagnostics = nil
+	c := resource[*clusterpb.Cluster](s.snapshot, xds.ClusterType, u.name)
+	report := s.reporter(&u.diagnostics, "Cluster "+u.name, "", origin(c.GetMetadata()))
+	cx := &clusterContext{options: &s.options, inputs: &s.inputs, name: u.name, cluster: c, report: report}
+	if c.GetType() == clusterpb.Cluster_EDS {
+		cx.load = resource[*endpointpb.ClusterLoadAssignment](s.snapshot, xds.EndpointType, u.endpoints)
+	} else {
+		cx.load = c.GetLoadAssignment()
+	}
+	if len(u.references) == 0 {
+		return nil
+	}
+	reportCluster(cx)
+	var objects []apisix.Object
+	ids := func(v variant) string { return upstreamRef{u.name, v}.id() }
+	for _, v := range slices.SortedFunc(maps.Keys(u.references), func(a, b variant) int { return cmp.Compare(ids(a), ids(b)) }) {
+		up := compileUpstream(cx, v)
+		up.ID = ids(v)
+		up.Name = apisix.Name(u.name + v.suffix())
+		up.Desc = apisix.Name(origin(c.GetMetadata()))
+		up.Labels = s.labels()
+		o, err := apisix.Marshal(apisix.KindUpstream, up.ID, up)
+		if err == nil {
+			err = s.check(o)
+		}
+		if err != nil {
+			report("invalid_object", "", "upstream "+up.Name, err)
+			continue
+		}
+		objects = append(objects, o)
+	}
+	return objects
+}
