@@ -83,7 +83,7 @@ func New(ctx context.Context, c Config) (*Bridge, error) {
 		return nil, err
 	}
 	m := newMetrics(b.registry)
-	b.pipeline = newPipeline(state, newWriter(b.store, c.Prefix, base, revisions.reserve, m), c.Logger, m)
+	b.pipeline = newPipeline(state, newWriter(b.store, c.Prefix, base, revisions.reserve, m, c.Logger), c.Logger, m)
 	if b.source, err = c.NewSource(b.registry); err != nil {
 		return nil, err
 	}

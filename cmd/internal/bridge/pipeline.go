@@ -205,9 +205,6 @@ func (p *pipeline) apply(now time.Time, keys []xds.Key) error {
 		return err
 	}
 	p.publish(now, revision, result.DiagnosticsChanged || !onlyEndpoints(keys))
-	p.log.Debug("translated",
-		slog.Int("changed", len(keys)), slog.Int("put", len(result.Put)),
-		slog.Int("delete", len(result.Delete)), slog.Int64("revision", revision))
 	return nil
 }
 

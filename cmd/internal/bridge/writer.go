@@ -3,6 +3,7 @@ package bridge
 import (
 	"cmp"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +23,9 @@ const (
 	garbageAfter = 30 * time.Second
 )
 
+// maxLoggedKeys bounds the line that is logged for a commit.
+const maxLoggedKeys = 10
+
 // writer turns translation results into transactions in three phases: what routes refer to, then
 // routes with their deletions, then what lost its last reference. It is owned by the pipeline.
 type writer struct {
@@ -29,6 +33,7 @@ type writer struct {
 	prefix  string // of every key, with the final slash
 	reserve func(next int64) error
 	metrics *metrics
+	log     *slog.Logger
 
 	committed map[string][]byte    // what is in the store, by key below the prefix
 	routes    map[string][]byte    // phase 2: nil is a deletion
@@ -37,9 +42,9 @@ type writer struct {
 	revision  int64                // of the last commit
 }
 
-func newWriter(s storeWriter, prefix string, base int64, reserve func(int64) error, m *metrics) *writer {
+func newWriter(s storeWriter, prefix string, base int64, reserve func(int64) error, m *metrics, log *slog.Logger) *writer {
 	return &writer{
-		store: s, prefix: prefix + "/", reserve: reserve, metrics: m, revision: base,
+		store: s, prefix: prefix + "/", reserve: reserve, metrics: m, log: log, revision: base,
 		committed: map[string][]byte{}, routes: map[string][]byte{}, garbage: map[string]time.Time{},
 	}
 }
@@ -59,13 +64,13 @@ func (w *writer) first(objects []apisix.Object) (revision int64, err error) {
 // add commits the first phase of the result and keeps the rest until it is due. The revision is 0
 // where the first phase is empty.
 func (w *writer) add(now time.Time, r translate.Result) (revision int64, err error) {
-	now1 := map[string][]byte{}
+	first := map[string][]byte{}
 	routes := false
 	for _, o := range r.Put {
 		key := o.Key()
 		delete(w.garbage, key)
 		if !isRoute(key) {
-			now1[key] = o.Value
+			first[key] = o.Value
 			continue
 		}
 		w.routes[key] = o.Value
@@ -79,7 +84,7 @@ func (w *writer) add(now time.Time, r translate.Result) (revision int64, err err
 		w.routes[key] = nil
 		routes = true
 	}
-	if revision, err = w.commit(now1); err != nil {
+	if revision, err = w.commit(first); err != nil {
 		return 0, err
 	}
 	if routes && w.routesDue.IsZero() {
@@ -159,6 +164,9 @@ func (w *writer) commit(changes map[string][]byte) (int64, error) {
 	}
 	w.revision = result.Revision
 	w.metrics.committed(len(ops), result.Revision)
+	w.log.Debug("committed",
+		slog.Int64("revision", result.Revision), slog.Int("objects", len(ops)),
+		slog.Any("keys", keys[:min(len(keys), maxLoggedKeys)]))
 	return result.Revision, nil
 }
 

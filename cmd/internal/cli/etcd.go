@@ -59,7 +59,7 @@ func runEtcd(ctx context.Context, a *app, o etcdOptions) error {
 	if err != nil {
 		return usageError{err}
 	}
-	sc := store.Config{KeepRevisions: o.history.revisions, KeepFor: o.history.age}
+	sc := store.Config{KeepRevisions: o.history.revisions, KeepFor: o.history.keepFor()}
 	switch o.revisionBase {
 	case "1":
 	case "epoch":

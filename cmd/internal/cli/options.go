@@ -61,6 +61,14 @@ func (o *historyOptions) add(f *pflag.FlagSet) {
 	f.DurationVar(&o.age, "keep-for", 5*time.Minute, "least `time` for which watchers can resume from a revision")
 }
 
+// keepFor is the age that goes with revisions: keeping all has no age.
+func (o *historyOptions) keepFor() time.Duration {
+	if o.revisions == 0 {
+		return 0
+	}
+	return o.age
+}
+
 // tlsOptions secure the etcd port.
 type tlsOptions struct{ cert, key, clientCA string }
 

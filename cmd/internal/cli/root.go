@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -23,7 +24,17 @@ const (
 type app struct {
 	version        string
 	stdout, stderr io.Writer
-	getenv         func(string) string
+	environ        func() []string
+}
+
+// getenv looks a variable up; empty is unset.
+func (a *app) getenv(name string) string {
+	for _, v := range a.environ() {
+		if value, ok := strings.CutPrefix(v, name+"="); ok {
+			return value
+		}
+	}
+	return ""
 }
 
 // usageError is an error of the one who typed the command.
@@ -32,7 +43,7 @@ type usageError struct{ err error }
 func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
 
-// reportedError ends a command whose output has already said what is wrong.
+// errReported ends a command whose output has already said what is wrong.
 var errReported = errors.New("reported")
 
 // Execute runs the command line and returns the exit code. The first SIGTERM or SIGINT ends it
@@ -41,7 +52,7 @@ func Execute(version string, args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // the default action is back for the second signal
-	return execute(ctx, &app{version: version, stdout: stdout, stderr: stderr, getenv: os.Getenv}, args)
+	return execute(ctx, &app{version: version, stdout: stdout, stderr: stderr, environ: os.Environ}, args)
 }
 
 func execute(ctx context.Context, a *app, args []string) int {
@@ -80,10 +91,10 @@ believes it talks to etcd.`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newRun(a), newTranslate(a), newExplain(a), newEtcd(a), newVersion(a))
-	for _, c := range root.Commands() {
-		noPositional := c.Args
+	for _, c := range append(root.Commands(), root) {
+		check := c.Args
 		c.Args = func(cmd *cobra.Command, args []string) error {
-			if err := noPositional(cmd, args); err != nil {
+			if err := check(cmd, args); err != nil {
 				return usageError{err}
 			}
 			return nil

@@ -1,0 +1,214 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"meshbridge/cmd/internal/bridge"
+	"meshbridge/translate"
+	"meshbridge/translate/apisix"
+	"meshbridge/xds"
+)
+
+type runOptions struct {
+	source                         sourceOptions
+	translation                    translationOptions
+	listen, admin, status, metrics string
+	prefix, stateDir               string
+	holdTimeout                    time.Duration
+	insecureListen                 bool
+	history                        historyOptions
+	tls                            tlsOptions
+	log                            logOptions
+}
+
+func newRun(a *app) *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the bridge: xDS in, APISIX objects out over etcd v3",
+		Long: `Run the bridge: subscribe to istiod (or read xDS from files), translate, and serve
+the APISIX objects over the etcd v3 API.
+
+Every flag can also be set by the environment variable MESHBRIDGE_<FLAG>, for
+example MESHBRIDGE_APISIX_VERSION, and by a key of the --config file. A flag wins
+over the environment, the environment over the file.`,
+		Example: `  meshbridge run --xds grpc://istiod.istio-system.svc:15010
+  meshbridge run --xds grpcs://istiod.istio-system.svc:15012 --profile direct
+  meshbridge run --xds file:testdata/istiod/bookinfo-client/xds \
+    --node-id sidecar~10.9.0.1~client.default~default.svc.cluster.local`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withConfig(a, cmd, func() error { return runBridge(cmd.Context(), a, o) })
+		},
+	}
+	f := cmd.Flags()
+	o.source.add(f)
+	f.StringVar(&o.listen, "listen", "127.0.0.1:2379", "etcd v3 `address`, gRPC and HTTP; port 0 picks one and logs it")
+	f.StringVar(&o.admin, "admin", "127.0.0.1:15000", "admin `address|off`: explain, diagnostics, pprof")
+	f.StringVar(&o.status, "status", "127.0.0.1:15021", "readiness `address|off`: /healthz/ready")
+	f.StringVar(&o.metrics, "metrics", "127.0.0.1:15020", "Prometheus `address|off`: /metrics")
+	f.StringVar(&o.prefix, "prefix", "/apisix", "APISIX's etcd `prefix`")
+	f.StringVar(&o.stateDir, "state-dir", "", "`directory` for what must survive a restart: the revision ceiling")
+	f.DurationVar(&o.holdTimeout, "hold-timeout", 30*time.Second, "how `long` a request waits for the first world before it gets 503")
+	f.BoolVar(&o.insecureListen, "insecure-listen", false, "allow --listen to be reachable from other hosts without TLS and client certificates")
+	o.translation.add(f)
+	o.history.add(f)
+	o.tls.add(f)
+	o.log.add(f)
+	addConfigFlags(cmd)
+	return cmd
+}
+
+func runBridge(ctx context.Context, a *app, o runOptions) error {
+	log, err := o.log.logger(a.stderr)
+	if err != nil {
+		return usageError{err}
+	}
+	tlsConfig, err := o.tls.config()
+	if err != nil {
+		return usageError{err}
+	}
+	node, err := o.source.node.config(a)
+	if err != nil {
+		return usageError{err}
+	}
+	newSource, err := o.source.source(node, log)
+	if err != nil {
+		return usageError{err}
+	}
+	options, err := o.translation.options(node)
+	if err != nil {
+		return usageError{err}
+	}
+	b, err := bridge.New(ctx, bridge.Config{
+		NewSource: newSource, Translate: options,
+		Prefix: o.prefix, StateDir: o.stateDir,
+		Listen: o.listen, Admin: o.admin, Status: o.status, Metrics: o.metrics,
+		TLS: tlsConfig, InsecureListen: o.insecureListen,
+		KeepRevisions: o.history.revisions, KeepFor: o.history.keepFor(), HoldTimeout: o.holdTimeout,
+		Version: a.version, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	return b.Run(ctx)
+}
+
+// sourceOptions say where resources come from and who we are.
+type sourceOptions struct {
+	xds, mode                       string
+	tokenFile, rootCert, serverName string
+	node                            nodeOptions
+}
+
+func (o *sourceOptions) add(f *pflag.FlagSet) {
+	f.StringVar(&o.xds, "xds", "", "where resources come from: `grpc://HOST:15010, grpcs://HOST:15012 or file:PATH`;\n"+
+		"default: discoveryAddress of the environment's PROXY_CONFIG")
+	f.StringVar(&o.mode, "xds-mode", "delta", "xDS protocol variant: `delta|sotw`")
+	f.StringVar(&o.tokenFile, "xds-token-file", "./var/run/secrets/tokens/istio-token", "`file` with the bearer token for grpcs, read afresh for every request; empty sends none")
+	f.StringVar(&o.rootCert, "xds-root-cert", "./var/run/secrets/istio/root-cert.pem", "PEM `file` that istiod's certificate is verified with for grpcs")
+	f.StringVar(&o.serverName, "xds-server-name", "", "`name` that istiod's certificate must have; default: the host of --xds")
+	f.StringVar(&o.node.id, "node-id", "", "xDS node `id`, like sidecar~IP~POD.NS~NS.svc.cluster.local; default: from Istio's environment variables")
+	f.StringVar(&o.node.metadata, "node-metadata", "", "`JSON` object merged over the node metadata")
+}
+
+// source checks the options and returns the source's constructor.
+func (o *sourceOptions) source(node xds.NodeConfig, log *slog.Logger) (func(prometheus.Registerer) (xds.Source, error), error) {
+	address := o.xds
+	if address == "" {
+		if address = discoveryTarget(node.ProxyConfig.GetDiscoveryAddress()); address == "" {
+			return nil, errors.New("--xds: say where istiod is, for example grpc://istiod.istio-system.svc:15010")
+		}
+	}
+	target, err := xds.ParseTarget(address)
+	if err != nil {
+		return nil, fmt.Errorf("--xds: %w", err)
+	}
+	if target.Scheme == xds.SchemeFile {
+		return func(prometheus.Registerer) (xds.Source, error) {
+			return xds.NewFileSource(xds.FileConfig{Path: target.Path, Logger: log})
+		}, nil
+	}
+	config := xds.Config{Address: target.Address, Logger: log}
+	switch o.mode {
+	case "delta":
+	case "sotw":
+		config.StateOfTheWorld = true
+	default:
+		return nil, fmt.Errorf("--xds-mode %q: want delta or sotw", o.mode)
+	}
+	if config.Node, err = node.Node(); err != nil {
+		return nil, fmt.Errorf("%w (--node-id sets all of it)", err)
+	}
+	if target.Scheme == xds.SchemeTLS {
+		config.TransportCredentials = xds.NewTLSCredentials(xds.TLSConfig{RootFile: o.rootCert, ServerName: o.serverName})
+		if o.tokenFile != "" {
+			config.PerRPCCredentials = xds.NewTokenCredentials(o.tokenFile)
+		}
+	}
+	return func(r prometheus.Registerer) (xds.Source, error) {
+		config.Registerer = r
+		return xds.New(config)
+	}, nil
+}
+
+// discoveryTarget turns Istio's discoveryAddress into a target: by convention port 15010 is plaintext.
+func discoveryTarget(address string) string {
+	switch {
+	case address == "":
+		return ""
+	case strings.HasSuffix(address, ":15010"):
+		return "grpc://" + address
+	default:
+		return "grpcs://" + address
+	}
+}
+
+// translationOptions say for which APISIX to translate.
+type translationOptions struct {
+	profile, apisixVersion    string
+	outboundPort, inboundPort int
+	allowUnenforced           []string
+}
+
+func (o *translationOptions) add(f *pflag.FlagSet) {
+	f.StringVar(&o.profile, "profile", "direct", "what stands in front of APISIX: `mesh|direct|gateway`")
+	f.StringVar(&o.apisixVersion, "apisix-version", apisix.Version{}.OrDefault().String(), "`version` of APISIX to translate for")
+	f.IntVar(&o.outboundPort, "apisix-outbound-port", 9080, "APISIX's `port` that outbound connections are redirected to (profile direct)")
+	f.IntVar(&o.inboundPort, "apisix-inbound-port", 9081, "APISIX's `port` that inbound connections are redirected to (profile direct)")
+	f.StringSliceVar(&o.allowUnenforced, "allow-unenforced", nil, "diagnostic `codes` of access restrictions to leave unenforced instead of answering 403")
+}
+
+func (o *translationOptions) options(node xds.NodeConfig) (translate.Options, error) {
+	version, err := apisix.ParseVersion(o.apisixVersion)
+	if err != nil {
+		return translate.Options{}, fmt.Errorf("--apisix-version: %w", err)
+	}
+	options := translate.Options{
+		APISIXVersion: version, InstanceIPs: node.IPs,
+		OutboundPort: o.outboundPort, InboundPort: o.inboundPort,
+	}
+	// Files can be translated without an identity, which then is missing from the labels.
+	if id, err := node.Node(); err == nil {
+		options.NodeID = id.GetId()
+	}
+	for _, code := range o.allowUnenforced {
+		options.AllowUnenforced = append(options.AllowUnenforced, translate.Code(code))
+	}
+	if options.Profile, err = translate.ParseProfile(o.profile, options); err != nil {
+		return translate.Options{}, fmt.Errorf("--profile: %w", err)
+	}
+	if _, err := translate.New(options); err != nil {
+		return translate.Options{}, err
+	}
+	return options, nil
+}

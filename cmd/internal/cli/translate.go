@@ -1,0 +1,258 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+
+	"meshbridge/translate"
+	"meshbridge/translate/apisix"
+	"meshbridge/xds"
+)
+
+// schemaEnv names a file or control API URL with an APISIX's own JSON schemas.
+const schemaEnv = "APISIX_SCHEMA"
+
+type translateOptions struct {
+	file, output, schema string
+	node                 nodeOptions
+	translation          translationOptions
+}
+
+func newTranslate(a *app) *cobra.Command {
+	var o translateOptions
+	cmd := &cobra.Command{
+		Use:   "translate",
+		Short: "Translate recorded xDS offline",
+		Long: `Translate xDS from a file or directory: discovery responses, or a config dump of
+Envoy or istiod. The APISIX objects go to stdout, diagnostics to stderr. The exit
+code is 1 if a diagnostic is an error or a resource is refused.`,
+		Example: `  meshbridge translate -f config_dump.json
+  meshbridge translate -f testdata/istiod/gateway-tls/xds --profile gateway -o table
+  meshbridge translate -f config_dump.json --schema http://127.0.0.1:9090/v1/schema -o json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withConfig(a, cmd, func() error { return runTranslate(cmd.Context(), a, o) })
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&o.file, "file", "f", "", "`path` of a file or directory (required)")
+	f.StringVarP(&o.output, "output", "o", "yaml", "`yaml|json|table`")
+	f.StringVar(&o.schema, "schema", "", "check every object against an APISIX's own schemas: `file or URL` of /v1/schema;\n--schema alone takes it from $"+schemaEnv)
+	f.Lookup("schema").NoOptDefVal = "$" + schemaEnv
+	f.StringVar(&o.node.id, "node-id", "", "xDS node `id` of the proxy that the resources are for; its IP is the node of inbound upstreams")
+	o.translation.add(f)
+	addConfigFlags(cmd)
+	return cmd
+}
+
+func runTranslate(ctx context.Context, a *app, o translateOptions) error {
+	write, ok := map[string]func(io.Writer, []apisix.Object) error{
+		"yaml": writeYAML, "json": writeJSONList, "table": writeTable,
+	}[o.output]
+	if !ok {
+		return usageError{fmt.Errorf("--output %q: want yaml, json or table", o.output)}
+	}
+	state, _, rejected, err := translateFile(a, o.file, o.node, o.translation)
+	if err != nil {
+		return err
+	}
+	objects := slices.Collect(state.Objects())
+	if err := write(a.stdout, objects); err != nil {
+		return err
+	}
+	failed := len(rejected) > 0
+	for _, r := range rejected {
+		fmt.Fprintf(a.stderr, "error: %s [rejected]\n", r)
+	}
+	for _, d := range state.Diagnostics() {
+		fmt.Fprintln(a.stderr, d)
+		failed = failed || d.Severity == translate.SeverityError
+	}
+	if o.schema != "" {
+		bad, err := checkSchemas(ctx, a, o.schema, objects)
+		if err != nil {
+			return err
+		}
+		failed = failed || bad
+	}
+	if failed {
+		return errReported
+	}
+	return nil
+}
+
+// translateFile translates a file or directory from scratch.
+func translateFile(a *app, path string, n nodeOptions, t translationOptions) (
+	*translate.State, translate.Profile, []xds.Rejection, error,
+) {
+	if path == "" {
+		return nil, nil, nil, usageError{errors.New("--file: say what to translate")}
+	}
+	node, err := n.config(a)
+	if err != nil {
+		return nil, nil, nil, usageError{err}
+	}
+	options, err := t.options(node)
+	if err != nil {
+		return nil, nil, nil, usageError{err}
+	}
+	snapshot, rejected, err := xds.LoadFiles(path)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	state, _, err := translate.Translate(options, snapshot, translate.Inputs{})
+	return state, options.Profile, rejected, err
+}
+
+// checkSchemas reports every object that the APISIX with these schemas would refuse.
+func checkSchemas(ctx context.Context, a *app, source string, objects []apisix.Object) (bad bool, err error) {
+	if source == "$"+schemaEnv {
+		if source = a.getenv(schemaEnv); source == "" {
+			return false, usageError{fmt.Errorf("--schema: %s is not set; name a file or the URL of /v1/schema", schemaEnv)}
+		}
+	}
+	raw, err := readSchema(ctx, source)
+	if err != nil {
+		return false, fmt.Errorf("schemas: %w", err)
+	}
+	schemas, err := apisix.ParseSchemas(raw)
+	if err != nil {
+		return false, fmt.Errorf("schemas of %s: %w", source, err)
+	}
+	for _, o := range objects {
+		if err := schemas.Check(o); err != nil {
+			fmt.Fprintf(a.stderr, "error: %v [schema]\n", err)
+			bad = true
+		}
+	}
+	return bad, nil
+}
+
+func readSchema(ctx context.Context, source string) ([]byte, error) {
+	if !strings.HasPrefix(source, "http://") && !strings.HasPrefix(source, "https://") {
+		return os.ReadFile(source)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, source, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := (&http.Client{}).Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s answered %s", source, response.Status)
+	}
+	return io.ReadAll(response.Body)
+}
+
+// keyed is an object as translate prints it.
+type keyed struct {
+	Key   string          `json:"key"`
+	Value json.RawMessage `json:"value"`
+}
+
+func writeYAML(w io.Writer, objects []apisix.Object) error {
+	for _, o := range objects {
+		data, err := json.Marshal(keyed{Key: o.Key(), Value: o.Value})
+		if err != nil {
+			return fmt.Errorf("%s: %w", o.Key(), err)
+		}
+		if data, err = yaml.JSONToYAML(data); err != nil {
+			return fmt.Errorf("%s: %w", o.Key(), err)
+		}
+		if _, err = fmt.Fprintf(w, "---\n%s", data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeJSONList(w io.Writer, objects []apisix.Object) error {
+	list := make([]keyed, len(objects))
+	for i, o := range objects {
+		list[i] = keyed{Key: o.Key(), Value: o.Value}
+	}
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(list)
+}
+
+func writeTable(w io.Writer, objects []apisix.Object) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "KIND\tID\tMATCH\tTO")
+	for _, o := range objects {
+		match, to := "", ""
+		switch o.Kind {
+		case apisix.KindRoute:
+			var r apisix.Route
+			if err := json.Unmarshal(o.Value, &r); err != nil {
+				return fmt.Errorf("%s: %w", o.Key(), err)
+			}
+			match, to = describeRoute(&r)
+		case apisix.KindUpstream:
+			var u apisix.Upstream
+			if err := json.Unmarshal(o.Value, &u); err != nil {
+				return fmt.Errorf("%s: %w", o.Key(), err)
+			}
+			match, to = u.Type, describeNodes(u.Nodes)
+		default:
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", o.Kind, o.ID, match, to)
+	}
+	return tw.Flush()
+}
+
+func describeRoute(r *apisix.Route) (match, to string) {
+	host := "*"
+	if len(r.Hosts) > 0 {
+		host = r.Hosts[0]
+		if more := len(r.Hosts) - 1; more > 0 {
+			host += fmt.Sprintf(" (+%d)", more)
+		}
+	}
+	paths := strings.Join(append(slices.Clone(r.URIs), r.URI), " ")
+	match = fmt.Sprintf("%s %s prio %d, %d vars", host, strings.TrimSpace(paths), r.Priority, len(r.Vars))
+	to = r.UpstreamID
+	if to == "" {
+		plugins := make([]string, 0, len(r.Plugins))
+		for name := range r.Plugins {
+			plugins = append(plugins, name)
+		}
+		slices.Sort(plugins)
+		to = strings.Join(plugins, " ")
+	}
+	return match, to
+}
+
+func describeNodes(nodes []apisix.Node) string {
+	const most = 3
+	list := make([]string, 0, most+1)
+	for i, n := range nodes {
+		if i == most {
+			list = append(list, fmt.Sprintf("… %d more", len(nodes)-most))
+			break
+		}
+		list = append(list, fmt.Sprintf("%s:%d", n.Host, n.Port))
+	}
+	if len(list) == 0 {
+		return "no endpoints"
+	}
+	return strings.Join(list, " ")
+}

@@ -1,0 +1,243 @@
+// Package explain answers which route and upstream APISIX would choose for a URL, and why not the
+// others. The command line uses it on files, the running bridge on what it serves.
+package explain
+
+import (
+	"cmp"
+	"fmt"
+	"iter"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"meshbridge/translate"
+	"meshbridge/translate/apisix"
+)
+
+// Query is a request to explain.
+type Query struct {
+	URL     string              `json:"url"`
+	Method  string              `json:"method,omitempty"`
+	Headers map[string][]string `json:"headers,omitempty"`
+	// Direction is that of the connection; empty means outbound or, where there are none, a
+	// gateway's.
+	Direction translate.Direction `json:"direction,omitempty"`
+	// Chain is the key of the chain on which the request arrives; empty means to choose by URL.
+	Chain string `json:"chain,omitempty"`
+}
+
+// World is what APISIX has been given.
+type World struct {
+	Profile translate.Profile
+	Chains  []*translate.Chain
+	Objects iter.Seq[apisix.Object] // sorted by key
+}
+
+// Answer is the explanation of a Query.
+type Answer struct {
+	Chain    string `json:"chain,omitempty"`
+	Listener string `json:"listener,omitempty"`
+	// ChainReason says why the chain was chosen or what is special about it.
+	ChainReason string `json:"chain_reason,omitempty"`
+	// NotServed says why APISIX does not see such a request at all.
+	NotServed  string        `json:"not_served,omitempty"`
+	RouteID    string        `json:"route_id,omitempty"`
+	RouteName  string        `json:"route_name,omitempty"`
+	Origin     string        `json:"origin,omitempty"`
+	Status     int           `json:"status,omitempty"`
+	AnsweredBy string        `json:"answered_by,omitempty"`
+	Location   string        `json:"location,omitempty"`
+	Delay      float64       `json:"delay_seconds,omitempty"`
+	UpstreamID string        `json:"upstream_id,omitempty"`
+	Upstream   string        `json:"upstream_name,omitempty"`
+	Nodes      []apisix.Node `json:"nodes,omitempty"`
+	Split      []Share       `json:"split,omitempty"`
+	Host       string        `json:"host,omitempty"`
+	URI        string        `json:"uri,omitempty"`
+	Candidates []Candidate   `json:"candidates,omitempty"`
+	Notes      []string      `json:"notes,omitempty"`
+}
+
+// Share is one destination of a weighted split.
+type Share struct {
+	UpstreamID string `json:"upstream_id"`
+	Weight     int    `json:"weight"`
+}
+
+// Candidate is a route whose host and path fit, in the order in which APISIX tries them.
+type Candidate struct {
+	RouteID string `json:"route_id"`
+	Matched bool   `json:"matched,omitempty"`
+	// Reason says why the route was not chosen.
+	Reason string `json:"reason,omitempty"`
+}
+
+// Explain answers the query. The error is about the query.
+func Explain(w World, q Query) (Answer, error) {
+	u, err := parseURL(q.URL)
+	if err != nil {
+		return Answer{}, err
+	}
+	chain, reason, err := choose(w, q, u)
+	if err != nil {
+		return Answer{}, err
+	}
+	a := Answer{Chain: chain.Key, Listener: chain.Listener, ChainReason: reason, NotServed: chain.NotServed}
+	if chain.NotServed != "" {
+		return a, nil
+	}
+	evaluator, err := apisix.NewEvaluator(w.Objects, apisix.Options{})
+	if err != nil {
+		return Answer{}, err
+	}
+	host := u.Host
+	for name, values := range q.Headers {
+		if strings.EqualFold(name, "host") && len(values) > 0 {
+			host = values[0]
+		}
+	}
+	d := evaluator.Evaluate(apisix.Request{
+		Method: q.Method, Scheme: u.Scheme, Host: host, URI: u.RequestURI(), Headers: q.Headers,
+		Vars: w.Profile.Vars(chain, connection(u)),
+	})
+	a.fill(d)
+	return a, nil
+}
+
+func (a *Answer) fill(d apisix.Decision) {
+	a.RouteID, a.Status, a.AnsweredBy, a.Location, a.Delay = d.RouteID, d.Status, d.AnsweredBy, d.Location, d.Delay
+	a.UpstreamID, a.Host, a.URI = d.UpstreamID, d.Host, d.URI
+	a.Notes = d.Notes
+	for _, c := range d.Candidates {
+		a.Candidates = append(a.Candidates, Candidate{RouteID: c.RouteID, Matched: c.Matched, Reason: c.Reason})
+	}
+	if d.Route != nil {
+		a.RouteName, a.Origin = d.Route.Name, d.Route.Desc
+	}
+	if d.Upstream != nil {
+		a.Upstream, a.Nodes = d.Upstream.Name, d.Upstream.Nodes
+	}
+	for _, s := range d.Split {
+		a.Split = append(a.Split, Share{UpstreamID: s.UpstreamID, Weight: s.Weight})
+	}
+}
+
+func parseURL(s string) (*url.URL, error) {
+	if !strings.Contains(s, "://") {
+		s = "http://" + s
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, fmt.Errorf("URL %q: want http://HOST[:PORT]/PATH or https://…", s)
+	}
+	if _, err := port(u); err != nil {
+		return nil, fmt.Errorf("URL %q: port: %w", s, err)
+	}
+	return u, nil
+}
+
+func port(u *url.URL) (int, error) {
+	p := u.Port()
+	if p == "" {
+		p = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	n, err := strconv.ParseUint(p, 10, 16)
+	return int(n), err
+}
+
+func connection(u *url.URL) translate.Connection {
+	c := translate.Connection{}
+	c.Port, _ = port(u) // parseURL has checked it
+	if ip, err := netip.ParseAddr(u.Hostname()); err == nil {
+		c.Address = ip
+	} else if u.Scheme == "https" {
+		c.ServerName = u.Hostname()
+	}
+	return c
+}
+
+// choose returns the chain on which a client that opens the URL arrives.
+func choose(w World, q Query, u *url.URL) (chain *translate.Chain, reason string, err error) {
+	if q.Chain != "" {
+		for _, c := range w.Chains {
+			if c.Key == q.Chain {
+				return c, "named by the query", nil
+			}
+		}
+		return nil, "", fmt.Errorf("there is no chain %q; there are %s", q.Chain, describe(w.Chains))
+	}
+	conn := connection(u)
+	best := -1
+	for _, c := range w.Chains {
+		score := fit(c, q, u, conn)
+		if score > best {
+			best, chain = score, c
+		}
+	}
+	if chain == nil {
+		return nil, "", fmt.Errorf("no chain receives %s connections to port %d; there are %s",
+			cmp.Or(string(q.Direction), "outbound or gateway"), conn.Port, describe(w.Chains))
+	}
+	return chain, fmt.Sprintf("%s, port %d", chain.Direction, conn.Port), nil
+}
+
+// fit scores how well a chain's criteria fit; -1 is not at all. A listener on the address wins over
+// one on any address, and a chain for the server name over one for any.
+func fit(c *translate.Chain, q Query, u *url.URL, conn translate.Connection) int {
+	switch {
+	case !c.HTTP, c.Port != conn.Port, c.TLS != (u.Scheme == "https"):
+		return -1
+	case q.Direction != "" && c.Direction != q.Direction:
+		return -1
+	case q.Direction == "" && c.Direction == translate.Inbound:
+		return -1
+	}
+	score := 0
+	if !c.Address.IsUnspecified() && c.Address.IsValid() {
+		own := append([]netip.Addr{c.Address}, c.AdditionalAddresses...)
+		if !slices.Contains(own, conn.Address) && !serves(c, u.Hostname()) {
+			return -1
+		}
+		score += 2
+	}
+	if len(c.ServerNames) > 0 {
+		if !slices.ContainsFunc(c.ServerNames, func(n string) bool { return serverNameMatches(n, conn.ServerName) }) {
+			return -1
+		}
+		score++
+	}
+	return score
+}
+
+// serves tells whether the route configuration of a sniffed port, which is named FQDN:PORT, is that
+// of the host, which may be written short.
+func serves(c *translate.Chain, host string) bool {
+	fqdn, _, ok := strings.Cut(c.RouteConfig, ":")
+	return ok && (fqdn == host || strings.HasPrefix(fqdn, host+"."))
+}
+
+func serverNameMatches(pattern, name string) bool {
+	if suffix, ok := strings.CutPrefix(pattern, "*"); ok {
+		return strings.HasSuffix(name, suffix)
+	}
+	return pattern == name
+}
+
+// describe lists the chains that a query can be about.
+func describe(chains []*translate.Chain) string {
+	var list []string
+	for _, c := range chains {
+		if c.HTTP {
+			list = append(list, fmt.Sprintf("%s (%s, port %d)", c.Key, c.Direction, c.Port))
+		}
+	}
+	if len(list) == 0 {
+		return "none"
+	}
+	return strings.Join(list, ", ")
+}
