@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 )
@@ -118,7 +119,7 @@ func BenchmarkWatchFanOut1000(b *testing.B) {
 func BenchmarkPutBesideIdleCursors(b *testing.B) {
 	value := oneKiB()
 	for _, cursors := range []int{0, 10_000} {
-		b.Run(fmt.Sprint(cursors), func(b *testing.B) {
+		b.Run(strconv.Itoa(cursors), func(b *testing.B) {
 			s := newStore(b, Config{KeepRevisions: 1000})
 			for range cursors {
 				if _, err := s.Watch([]byte("/"), []byte{0}, 0); err != nil {

@@ -2,8 +2,8 @@ package store
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -96,7 +96,7 @@ func TestEncodedIsSharedPerClass(t *testing.T) {
 	var readers sync.WaitGroup
 	for i := range 40 {
 		readers.Go(func() {
-			transport := fmt.Sprint(i % 2)
+			transport := strconv.Itoa(i % 2)
 			got := b.Encoded(class{"/", transport}, func() []byte {
 				encodes.Add(1)
 				return []byte(transport)

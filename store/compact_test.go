@@ -3,8 +3,8 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,11 +72,11 @@ func TestPreviousValueIsForgottenAtTheCompactRevision(t *testing.T) {
 func TestCompactionDoesNotDisturbARunningRead(t *testing.T) {
 	s := newStore(t, Config{})
 	for i := range 10 {
-		mustPut(t, s, fmt.Sprint(i), "old")
+		mustPut(t, s, strconv.Itoa(i), "old")
 	}
 	snap := s.current.Load()
 	for i := range 10 {
-		mustPut(t, s, fmt.Sprint(i), "new")
+		mustPut(t, s, strconv.Itoa(i), "new")
 	}
 	mustDelete(t, s, "0", "5")
 	mustCompact(t, s, s.Revision())
@@ -117,7 +117,7 @@ func TestAutomaticCompaction(t *testing.T) {
 			s := newStore(t, test.config)
 			for i := range test.puts {
 				now = now.Add(time.Second)
-				mustPut(t, s, fmt.Sprint(i), "v")
+				mustPut(t, s, strconv.Itoa(i), "v")
 			}
 			now = now.Add(test.idle)
 			for range 2 { // the second time there is nothing to do
@@ -143,9 +143,9 @@ func TestHistoryIsBoundedUnderEndlessUpdates(t *testing.T) {
 	s := newStore(t, Config{KeepRevisions: 100})
 	var most int64
 	for i := range 20_000 {
-		mustPut(t, s, fmt.Sprint(i%10), "value")
+		mustPut(t, s, strconv.Itoa(i%10), "value")
 		if i%7 == 0 {
-			mustDelete(t, s, fmt.Sprint(i%10), "")
+			mustDelete(t, s, strconv.Itoa(i%10), "")
 		}
 		if i%100 == 0 {
 			s.compactOldHistory()

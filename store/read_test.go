@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -133,7 +134,7 @@ func TestKeysOnlyKeepsEverythingButTheValue(t *testing.T) {
 func TestSortIsRepeatable(t *testing.T) {
 	s := newStore(t, Config{})
 	for i := range 100 {
-		mustPut(t, s, fmt.Sprintf("%03d", i), fmt.Sprint(i%3))
+		mustPut(t, s, fmt.Sprintf("%03d", i), strconv.Itoa(i%3))
 	}
 	options := RangeOptions{SortTarget: SortByValue, SortOrder: SortDescend}
 	first := mustRange(t, s, "\x00", "\x00", options).KVs

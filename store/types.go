@@ -51,13 +51,10 @@ type RangeOptions struct {
 	MinCreateRevision, MaxCreateRevision int64
 }
 
-// SortTarget and SortOrder have etcd's values.
-type (
-	SortTarget int
-	SortOrder  int
-)
+// SortTarget is what a Range sorts by.
+type SortTarget int
 
-// Sort targets and orders, numbered as in etcd's RangeRequest.
+// Sort targets, numbered as in etcd's RangeRequest.
 const (
 	SortByKey SortTarget = iota
 	SortByVersion
@@ -66,6 +63,10 @@ const (
 	SortByValue
 )
 
+// SortOrder is the direction of a sort.
+type SortOrder int
+
+// Sort orders, numbered as in etcd's RangeRequest. With SortNone a target other than the key ascends.
 const (
 	SortNone SortOrder = iota
 	SortAscend
@@ -117,13 +118,10 @@ type Compare struct {
 	Value    []byte // for CompareValue
 }
 
-// CompareTarget and CompareResult have etcd's values.
-type (
-	CompareTarget int
-	CompareResult int
-)
+// CompareTarget is what a Compare looks at.
+type CompareTarget int
 
-// Compare targets and results, numbered as in etcd's Compare.
+// Compare targets, numbered as in etcd's Compare.
 const (
 	CompareVersion CompareTarget = iota
 	CompareCreate
@@ -132,6 +130,10 @@ const (
 	CompareLease
 )
 
+// CompareResult is how what a Compare looks at must relate to its operand.
+type CompareResult int
+
+// Compare results, numbered as in etcd's Compare.
 const (
 	CompareEqual CompareResult = iota
 	CompareGreater

@@ -2,8 +2,8 @@ package store
 
 import (
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -26,7 +26,7 @@ func TestWatchStarts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t, Config{})
 			for i := range 5 {
-				mustPut(t, s, "a", fmt.Sprint(i)) // 2 to 6
+				mustPut(t, s, "a", strconv.Itoa(i)) // 2 to 6
 			}
 			mustCompact(t, s, 3)
 			c, err := s.Watch([]byte("a"), nil, test.start)
