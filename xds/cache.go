@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -155,6 +156,7 @@ func (c *cache) apply(r response, at time.Time) outcome {
 type edit struct {
 	*cache
 	puts    map[string]decoded // of the response's type
+	renewed []*Resource        // with the same bytes under another version
 	removed []Key
 	before  map[Key]bool // of the names whose references changed, whether they were wanted
 	errors  []error
@@ -164,10 +166,12 @@ func (e *edit) put(t *cachedType, key Key, in received, twice bool) error {
 	if twice {
 		return errors.New("is in the response twice")
 	}
-	old := e.snapshot.Get(key)
-	if old != nil && in.body.GetTypeUrl() == t.url &&
-		sameBytes(old, &Resource{Version: in.version, Body: in.body}) {
+	if old := e.snapshot.Get(key); old != nil && in.body.GetTypeUrl() == t.url &&
+		bytes.Equal(old.Body.GetValue(), in.body.GetValue()) {
 		e.rejected.delete(key)
+		if in.version != old.Version {
+			e.renewed = append(e.renewed, &Resource{Key: key, Version: in.version, Body: old.Body})
+		}
 		return nil
 	}
 	d, err := t.decode(in.name, in.version, in.body)
@@ -228,8 +232,8 @@ func (e *edit) finish(t *cachedType, at time.Time) outcome {
 	}
 	subscriptions := e.follow()
 	changed = sortedKeys(append(changed, e.removed...))
-	if len(changed) > 0 {
-		e.snapshot = e.snapshot.With(put, e.removed)
+	if len(changed)+len(e.renewed) > 0 {
+		e.snapshot = e.snapshot.With(append(put, e.renewed...), e.removed)
 	}
 
 	pending, pendingChanged := e.pending.list()

@@ -138,7 +138,7 @@ func (s *fileSet) update() (Update, bool) {
 	var put []*Resource
 	var removed []Key
 	for key, r := range now {
-		if old := s.last.Snapshot.Get(key); old == nil || !sameBytes(old, r) {
+		if old := s.last.Snapshot.Get(key); old == nil || !bytes.Equal(old.Body.GetValue(), r.Body.GetValue()) {
 			put = append(put, r)
 			u.Changed = append(u.Changed, key)
 		}
@@ -156,10 +156,6 @@ func (s *fileSet) update() (Update, bool) {
 		!slices.EqualFunc(u.Rejected, s.last.Rejected, sameRejection)
 	s.last = u
 	return u, news
-}
-
-func sameBytes(a, b *Resource) bool {
-	return a.Version == b.Version && bytes.Equal(a.Body.GetValue(), b.Body.GetValue())
 }
 
 func sameRejection(a, b Rejection) bool { return a.Key == b.Key && a.Err.Error() == b.Err.Error() }

@@ -1,0 +1,59 @@
+package xds
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+func clusterBody(t testing.TB, name string) *anypb.Any {
+	t.Helper()
+	body, err := anypb.New(&clusterpb.Cluster{Name: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+// A server that versions its resources may leave out of the first response on a stream what the
+// client said that it holds. One that does not, like istiod, cannot.
+func TestOnlyUnversionedResourcesAreGoneWhenTheFirstResponseLeavesThemOut(t *testing.T) {
+	c := newCache([]string{ClusterType})
+	o := c.apply(response{typeURL: ClusterType, resources: []received{
+		{"versioned", "7", clusterBody(t, "versioned")},
+		{"unversioned", "", clusterBody(t, "unversioned")},
+		{"resent", "", clusterBody(t, "resent")},
+	}}, time.Now())
+	if len(o.update.Changed) != 3 {
+		t.Fatal(o.update.Changed)
+	}
+	o = c.apply(response{typeURL: ClusterType, scope: baseline, resources: []received{
+		{"resent", "", clusterBody(t, "resent")},
+	}}, time.Now())
+	if want := []Key{{ClusterType, "unversioned"}}; !slices.Equal(o.update.Changed, want) {
+		t.Errorf("changed %v, want %v", o.update.Changed, want)
+	}
+	if o.update.Snapshot.Get(Key{ClusterType, "versioned"}) == nil {
+		t.Error("the versioned cluster is gone")
+	}
+}
+
+func TestAnotherVersionOfTheSameBytesIsNoChange(t *testing.T) {
+	c := newCache([]string{ClusterType})
+	in := response{typeURL: ClusterType, resources: []received{{"a", "1", clusterBody(t, "a")}}}
+	first := c.apply(in, time.Now()).update.Snapshot
+	in.resources = []received{{"a", "2", clusterBody(t, "a")}}
+	o := c.apply(in, time.Now())
+	if o.news || len(o.update.Changed) > 0 {
+		t.Errorf("news of %v", o.update.Changed)
+	}
+	if got := c.versions(ClusterType)["a"]; got != "2" {
+		t.Errorf("version %q is what the server will be told, want 2", got)
+	}
+	if got := first.Get(Key{ClusterType, "a"}).Version; got != "1" {
+		t.Errorf("version %q in a Snapshot that was delivered before", got)
+	}
+}
