@@ -10,8 +10,7 @@ import (
 
 // understood lists, for the messages that this package reads as a whole, the fields that are
 // translated, or that make no difference to what APISIX does. Any other field that is set becomes a
-// diagnostic, also one that Envoy gains later. Messages of actions, clusters and endpoints are the
-// business of the code that translates them.
+// diagnostic, also one that Envoy gains later.
 func understood(message protoreflect.FullName) []string {
 	switch message {
 	case "envoy.config.listener.v3.Listener":
@@ -46,7 +45,7 @@ func understood(message protoreflect.FullName) []string {
 			prefix path safe_regex connect_matcher path_separated_prefix path_match_policy case_sensitive
 			runtime_fraction headers query_parameters cookies grpc tls_context dynamic_metadata filter_state`)
 	}
-	return nil
+	return understoodInActions(message)
 }
 
 // reportUnknown reports the fields of m that are set and not understood.

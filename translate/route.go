@@ -139,6 +139,7 @@ type compiledRoute struct {
 // with less specific hosts.
 func (x *routeCompiler) compileVirtualHost(v *routepb.VirtualHost) []compiledRoute {
 	report := x.reporter(virtualHostField(v), origin(v.GetMetadata()))
+	reportVirtualHost(x.chain, v, report)
 	if v.GetMatcher() != nil {
 		report("vhost_matcher_unsupported", "matcher")
 	}

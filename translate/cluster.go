@@ -1,0 +1,188 @@
+package translate
+
+import (
+	"cmp"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+
+	"meshbridge/translate/apisix"
+)
+
+// factsOf returns what routes need to know of a cluster, which is nil where it does not exist.
+func factsOf(c *clusterpb.Cluster) clusterFacts {
+	if c == nil {
+		return clusterFacts{}
+	}
+	_, inbound := inboundPort(c)
+	options, _ := protocolOptionsOf(c) // reportCluster reports the error
+	return clusterFacts{
+		exists:              true,
+		connectTimeout:      connectTimeout(c),
+		http2:               options.http2,
+		downstream:          options.downstream,
+		originalDestination: isOriginalDestination(c) && !inbound,
+		hashes:              balancingOf(c) == consistentHash,
+		maxRequests:         concurrencyLimit(c, options),
+	}
+}
+
+// connectTimeout is in seconds.
+func connectTimeout(c *clusterpb.Cluster) float64 {
+	if c.GetConnectTimeout() == nil {
+		return defaultConnectTimeout.Seconds()
+	}
+	return seconds(c.GetConnectTimeout().AsDuration())
+}
+
+func isOriginalDestination(c *clusterpb.Cluster) bool {
+	return c.GetClusterType() == nil && c.GetType() == clusterpb.Cluster_ORIGINAL_DST
+}
+
+// inboundPort returns the port of a cluster for a port of the workload itself, such as
+// "inbound|9080||": Envoy finds its address as the original destination, but it is known.
+func inboundPort(c *clusterpb.Cluster) (port int, ok bool) {
+	rest, ok := strings.CutPrefix(c.GetName(), "inbound|")
+	if !ok || !isOriginalDestination(c) {
+		return 0, false
+	}
+	number, _, _ := strings.Cut(rest, "|")
+	parsed, err := strconv.ParseUint(number, 10, 16)
+	return int(parsed), err == nil && parsed > 0
+}
+
+// compileUpstream renders a cluster with its endpoints in the variant that a route needs. A cluster
+// that is not there, or has no endpoints, is an upstream without nodes, which answers 503 like Envoy.
+func compileUpstream(cx *clusterContext, v variant) *apisix.Upstream {
+	u := &apisix.Upstream{
+		Type:     typeRoundRobin,
+		Scheme:   "http",
+		PassHost: "pass",
+		Retries:  &v.retries,
+		Nodes:    []apisix.Node{},
+	}
+	if v.grpc {
+		u.Scheme = "grpc"
+	}
+	if v.retryTimeout > 0 {
+		limit := seconds(v.retryTimeout)
+		u.RetryTimeout = &limit
+	}
+	if cx.cluster == nil {
+		return u
+	}
+	options, _ := protocolOptionsOf(cx.cluster) // reportCluster reports the error
+	u.Timeout = upstreamTimeouts(connectTimeout(cx.cluster))
+	u.KeepalivePool = options.keepalivePool()
+	u.Checks = outlierChecks(cx.cluster)
+	setBalancing(u, balancingOf(cx.cluster), v.hash)
+	endpoints := cx.endpoints(nil)
+	setHost(u, v.host, endpoints)
+	u.Nodes = nodesOf(endpoints, weighting{
+		byLocality: weighsLocalities(cx.cluster),
+		limit:      weightLimit(u.Type),
+	})
+	return u
+}
+
+// setHost sets the Host header that an upstream sends, if it is not the client's.
+func setHost(u *apisix.Upstream, host string, endpoints []endpoint) {
+	switch host {
+	case "":
+		return
+	case nodeHost:
+		// APISIX has no names of endpoints apart from their addresses, and adds the port.
+		host = commonHostname(endpoints)
+		if host == "" || !isUpstreamHost(host) {
+			u.PassHost = "node"
+			return
+		}
+	}
+	u.PassHost, u.UpstreamHost = "rewrite", host
+}
+
+// commonHostname returns the host name of all endpoints; empty where they differ.
+func commonHostname(endpoints []endpoint) string {
+	if len(endpoints) == 0 {
+		return ""
+	}
+	name := endpoints[0].hostname
+	for _, e := range endpoints {
+		if e.hostname != name {
+			return ""
+		}
+	}
+	return name
+}
+
+// reportCluster reports what a cluster and its endpoints say that APISIX cannot do.
+func reportCluster(cx *clusterContext) {
+	c := cx.cluster
+	if c == nil {
+		return
+	}
+	reportUnknown(c, cx.report, "")
+	options, err := protocolOptionsOf(c)
+	if err != nil {
+		cx.report(codeProtocolOptions, "typed_extension_protocol_options", err)
+	}
+	options.reportTo(cx.report)
+	if o := c.GetUpstreamConnectionOptions(); o != nil {
+		reportUnknown(o, cx.report, "upstream_connection_options.")
+	}
+	reportClusterType(cx)
+	reportBalancing(c, cx.report)
+	reportCircuitBreakers(c, options, cx.report)
+	reportOutlierDetection(c, cx.report)
+	reportTransport(cx, cx.endpoints(cx.report))
+}
+
+func reportClusterType(cx *clusterContext) {
+	c := cx.cluster
+	if t := c.GetClusterType(); t != nil {
+		cx.report(codeClusterType, "cluster_type", t.GetName())
+		return
+	}
+	if _, inbound := inboundPort(c); !inbound {
+		return
+	}
+	address, known := instanceAddress(cx.options)
+	if !known {
+		cx.report(codeInstanceAddress, "", address)
+	} else if c.GetUpstreamBindConfig() != nil && !cx.options.Profile.SourceBind() {
+		cx.report(codeSourceNotBound, "upstream_bind_config", address)
+	}
+}
+
+// instanceAddress returns the address at which the application of the workload listens. known is
+// false for the loopback address, which most applications listen on as well.
+func instanceAddress(options *Options) (address netip.Addr, known bool) {
+	var v6 netip.Addr
+	for _, a := range options.InstanceIPs {
+		switch a = a.Unmap(); {
+		case a.Is4():
+			return a, true
+		case !v6.IsValid():
+			v6 = a
+		}
+	}
+	if v6.IsValid() {
+		return v6, true
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1}), false
+}
+
+// hostOf is an address as the host of a node: APISIX wants IPv6 in brackets.
+func hostOf(a netip.Addr) string {
+	if a = a.Unmap(); a.Is4() {
+		return a.String()
+	}
+	return "[" + a.String() + "]"
+}
+
+// endpointAddress is host and port for messages.
+func endpointAddress(host string, port int) string {
+	return cmp.Or(host, "?") + ":" + strconv.Itoa(port)
+}

@@ -1,0 +1,135 @@
+package translate
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	endpointpb "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+
+	"meshbridge/translate/apisix"
+)
+
+// weighting says how endpoints share the traffic of their priority.
+type weighting struct {
+	// byLocality gives localities traffic by their own weights, and endpoints a share of that.
+	byLocality bool
+	// limit is the largest weight of a node.
+	limit uint64
+}
+
+// nodesOf renders endpoints as nodes, sorted by address. It never returns nil.
+func nodesOf(endpoints []endpoint, w weighting) []apisix.Node {
+	endpoints = withoutIdleLevels(endpoints)
+	shares := w.shares(endpoints)
+
+	type address struct {
+		host string
+		port int
+	}
+	nodes := map[address]*apisix.Node{}
+	share := map[address]float64{}
+	for i, e := range endpoints {
+		a := address{e.host, e.port}
+		priority := -int(min(e.priority, math.MaxInt32))
+		switch n := nodes[a]; {
+		case n == nil:
+			nodes[a] = &apisix.Node{Host: e.host, Port: e.port, Priority: priority}
+			share[a] = shares[i]
+		case n.Priority == priority:
+			share[a] += shares[i]
+		case n.Priority < priority: // an address cannot be in two levels; the better one counts
+			n.Priority = priority
+			share[a] = shares[i]
+		}
+	}
+	levels := map[int]*level{}
+	for a, n := range nodes {
+		if levels[n.Priority] == nil {
+			levels[n.Priority] = &level{whole: true}
+		}
+		levels[n.Priority].add(share[a])
+	}
+	out := make([]apisix.Node, 0, len(nodes))
+	for a, n := range nodes {
+		n.Weight = levels[n.Priority].weight(share[a], float64(w.limit))
+		out = append(out, *n)
+	}
+	slices.SortFunc(out, func(a, b apisix.Node) int {
+		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Port, b.Port))
+	})
+	return out
+}
+
+// withoutIdleLevels leaves out the endpoints of priorities in which all are draining, if there are
+// others: APISIX gives traffic to nodes of weight 0 where a level has nothing else.
+func withoutIdleLevels(endpoints []endpoint) []endpoint {
+	live := map[uint32]bool{}
+	for _, e := range endpoints {
+		if !e.draining {
+			live[e.priority] = true
+		}
+	}
+	if len(live) == 0 {
+		return endpoints
+	}
+	return slices.DeleteFunc(slices.Clone(endpoints), func(e endpoint) bool { return !live[e.priority] })
+}
+
+// shares returns the traffic that each endpoint gets in proportion to others of its priority. A
+// draining endpoint gets none. The weights of a locality's endpoints divide the locality's weight;
+// they do not replace it.
+func (w weighting) shares(endpoints []endpoint) []float64 {
+	total := map[*endpointpb.LocalityLbEndpoints]float64{}
+	for _, e := range endpoints {
+		if !e.draining {
+			total[e.locality] += float64(e.weight)
+		}
+	}
+	shares := make([]float64, len(endpoints))
+	for i, e := range endpoints {
+		switch {
+		case e.draining:
+		case w.byLocality && e.locality != nil:
+			// Envoy sends nothing to a locality without weight.
+			shares[i] = float64(e.locality.GetLoadBalancingWeight().GetValue()) * float64(e.weight) / total[e.locality]
+		default:
+			shares[i] = float64(e.weight)
+		}
+	}
+	return shares
+}
+
+// level sums up the shares of the nodes of one priority.
+type level struct {
+	largest, divisor float64
+	whole            bool // all shares are whole numbers
+}
+
+func (l *level) add(share float64) {
+	l.largest = max(l.largest, share)
+	l.divisor = gcd(l.divisor, share)
+	l.whole = l.whole && share == math.Trunc(share)
+}
+
+// weight makes a weight of a share: as it is where that is possible for all, otherwise so that the
+// largest is the limit. Whoever has a share gets a weight.
+func (l *level) weight(share, limit float64) int {
+	switch {
+	case share == 0:
+		return 0
+	case l.whole && l.largest <= limit:
+		return int(share)
+	case l.whole && l.largest/l.divisor <= limit:
+		return int(share / l.divisor)
+	}
+	return max(int(math.Round(share*limit/l.largest)), 1)
+}
+
+// gcd is of whole numbers; zero is the neutral element.
+func gcd(a, b float64) float64 {
+	for b >= 1 {
+		a, b = b, math.Mod(a, b)
+	}
+	return a
+}
