@@ -102,7 +102,7 @@ func (r *endpointReader) add(e *endpointpb.LbEndpoint, locality *endpointpb.Loca
 		found.draining = true
 	case corepb.HealthStatus_HEALTHY, corepb.HealthStatus_UNKNOWN, corepb.HealthStatus_DEGRADED:
 	}
-	socket, why := tcpAddress(target.GetAddress())
+	socket, why := connectable(target.GetAddress())
 	if why != "" {
 		r.leaveOut(target.GetAddress(), why)
 		return
@@ -131,8 +131,8 @@ func (r *endpointReader) leaveOut(address *corepb.Address, why string) {
 	}
 }
 
-// tcpAddress returns an address that APISIX can connect to; why says why it is none.
-func tcpAddress(address *corepb.Address) (socket *corepb.SocketAddress, why string) {
+// connectable returns an address if APISIX can connect to it; why says why it cannot.
+func connectable(address *corepb.Address) (socket *corepb.SocketAddress, why string) {
 	switch a := address.GetAddress().(type) {
 	case *corepb.Address_SocketAddress:
 		switch {
