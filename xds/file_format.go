@@ -26,12 +26,16 @@ func parseFile(path string, content []byte) (fileContent, error) {
 	if ext := filepath.Ext(path); ext != ".yaml" && ext != ".yml" {
 		return c, c.documents(content)
 	}
-	for i, doc := range yamlDocuments(content) {
-		asJSON, err := yaml.YAMLToJSONStrict(doc)
-		if err != nil {
-			return fileContent{}, fmt.Errorf("document %d: %w", i+1, err)
+	documents := yamlDocuments(content)
+	if len(documents) == 0 {
+		return c, errors.New("is empty")
+	}
+	for i, document := range documents {
+		asJSON, err := yaml.YAMLToJSONStrict(document)
+		if err == nil {
+			err = c.value(asJSON)
 		}
-		if err := c.documents(asJSON); err != nil {
+		if err != nil {
 			return fileContent{}, fmt.Errorf("document %d: %w", i+1, err)
 		}
 	}
@@ -39,25 +43,30 @@ func parseFile(path string, content []byte) (fileContent, error) {
 }
 
 // yamlDocuments splits at the "---" lines; the YAML package reads the first document only and
-// ignores the others. Documents without content are left out.
+// ignores the others. Documents without content are left out. Empty lines in front of a document
+// keep its line numbers.
 func yamlDocuments(content []byte) [][]byte {
-	var docs [][]byte
-	var doc []byte
+	var documents [][]byte
+	var document []byte
+	empty, number := true, 0
 	end := func() {
-		if len(bytes.TrimSpace(doc)) > 0 {
-			docs = append(docs, doc)
+		if !empty {
+			documents = append(documents, document)
 		}
-		doc = nil
+		document, empty = bytes.Repeat([]byte("\n"), number), true
 	}
 	for line := range bytes.Lines(content) {
-		if bytes.Equal(bytes.TrimRight(line, " \t\r\n"), []byte("---")) {
+		number++
+		text := bytes.TrimSpace(line)
+		if bytes.Equal(text, []byte("---")) && line[0] == '-' {
 			end()
 			continue
 		}
-		doc = append(doc, line...)
+		document = append(document, line...)
+		empty = empty && (len(text) == 0 || text[0] == '#')
 	}
 	end()
-	return docs
+	return documents
 }
 
 // documents reads one or more JSON values.
@@ -97,7 +106,7 @@ func position(content []byte, offset int64) string {
 // its @type, or a list of these.
 func (c *fileContent) value(raw json.RawMessage) error {
 	var list []json.RawMessage
-	if json.Unmarshal(raw, &list) == nil {
+	if json.Unmarshal(raw, &list) == nil && list != nil {
 		for i, element := range list {
 			if err := c.value(element); err != nil {
 				return fmt.Errorf("element %d: %w", i, err)
@@ -106,7 +115,7 @@ func (c *fileContent) value(raw json.RawMessage) error {
 		return nil
 	}
 	var object map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &object); err != nil {
+	if err := json.Unmarshal(raw, &object); err != nil || object == nil {
 		return errors.New("is neither an object nor a list")
 	}
 	switch {

@@ -58,6 +58,10 @@ func (s deltaStream) recv() (response, error) {
 	if err != nil {
 		return response{}, err
 	}
+	return fromDelta(m), nil
+}
+
+func fromDelta(m *discoverypb.DeltaDiscoveryResponse) response {
 	r := response{
 		typeURL:   m.GetTypeUrl(),
 		version:   m.GetSystemVersionInfo(),
@@ -68,7 +72,7 @@ func (s deltaStream) recv() (response, error) {
 	for _, resource := range m.GetResources() {
 		r.resources = append(r.resources, received{resource.GetName(), resource.GetVersion(), resource.GetResource()})
 	}
-	return r, nil
+	return r
 }
 
 type worldStream struct {
