@@ -44,15 +44,15 @@ type Evaluator struct {
 // not emit, but others may.
 type routeEntry struct {
 	Route
-	Host          string    `json:"host"`
-	Methods       []string  `json:"methods"`
-	RemoteAddr    string    `json:"remote_addr"`
-	RemoteAddrs   []string  `json:"remote_addrs"`
-	Status        *int      `json:"status"`
-	FilterFunc    string    `json:"filter_func"`
-	ServiceID     any       `json:"service_id"`
-	Script        string    `json:"script"`
-	InlineUpsteam *Upstream `json:"upstream"`
+	Host           string    `json:"host"`
+	Methods        []string  `json:"methods"`
+	RemoteAddr     string    `json:"remote_addr"`
+	RemoteAddrs    []string  `json:"remote_addrs"`
+	Status         *int      `json:"status"`
+	FilterFunc     string    `json:"filter_func"`
+	ServiceID      any       `json:"service_id"`
+	Script         string    `json:"script"`
+	InlineUpstream *Upstream `json:"upstream"`
 
 	vars     *Expr
 	prefixes []netip.Prefix
@@ -365,7 +365,7 @@ func (e *Expr) explain(vars Variables) string {
 			run := exprRun{vars: vars}
 			return !run.eval(o)
 		})
-		path += "[" + strconv.Itoa(failed) + "]"
+		path += "[" + strconv.Itoa(failed+node.offset) + "]"
 		node = node.operands[failed]
 	}
 	if node.logic != "" {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -282,7 +283,7 @@ func (e *Evaluator) forward(d *Decision, entry *routeEntry, chosen string) {
 			return
 		}
 	} else {
-		d.Upstream = entry.InlineUpsteam
+		d.Upstream = entry.InlineUpstream
 	}
 	if d.Upstream == nil || len(d.Upstream.Nodes) == 0 {
 		d.answer("upstream", 503)
@@ -292,8 +293,16 @@ func (e *Evaluator) forward(d *Decision, entry *routeEntry, chosen string) {
 	case "rewrite":
 		d.Host = d.Upstream.UpstreamHost
 	case "node":
-		d.Host = d.Upstream.Nodes[0].Host
+		d.Host = nodeHost(d.Upstream.Nodes[0], d.Upstream.Scheme)
 	}
+}
+
+// nodeHost is the Host header for a node: with the port unless it is the scheme's own.
+func nodeHost(n Node, scheme string) string {
+	if n.Port == 80 && (scheme == "" || scheme == "http") || n.Port == 443 && scheme == "https" {
+		return n.Host
+	}
+	return n.Host + ":" + strconv.Itoa(n.Port)
 }
 
 // proxyRewrite computes the request target that the upstream receives.

@@ -24,6 +24,7 @@ type Variables func(name string) any
 type exprNode struct {
 	logic    string // AND, OR, !AND, !OR; empty in a comparison
 	operands []*exprNode
+	offset   int // of the operands in the array: 1 behind an operator
 
 	variable string
 	negate   bool
@@ -122,7 +123,7 @@ func compileNode(rules []any) (*exprNode, error) {
 }
 
 func compileOperands(logic string, rules []any, offset int) (*exprNode, error) {
-	node := &exprNode{logic: logic, operands: make([]*exprNode, len(rules))}
+	node := &exprNode{logic: logic, offset: offset, operands: make([]*exprNode, len(rules))}
 	for i, rule := range rules {
 		list, ok := exprList(rule)
 		if !ok {

@@ -2,7 +2,9 @@ package apisix
 
 import (
 	"regexp/syntax"
+	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -21,9 +23,13 @@ func literalPrefix(re *syntax.Regexp) (prefix string, complete bool) {
 	case syntax.OpEmptyMatch, syntax.OpBeginText, syntax.OpEndText:
 		return "", true
 	case syntax.OpLiteral:
-		if re.Flags&syntax.FoldCase == 0 {
+		fixed := slices.IndexFunc(re.Rune, func(r rune) bool {
+			return re.Flags&syntax.FoldCase != 0 && unicode.SimpleFold(r) != r
+		})
+		if fixed < 0 {
 			return string(re.Rune), true
 		}
+		return string(re.Rune[:fixed]), false
 	case syntax.OpCharClass:
 		if len(re.Rune) == 2 && re.Rune[0] == re.Rune[1] {
 			return string(re.Rune[:1]), true

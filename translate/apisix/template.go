@@ -23,21 +23,29 @@ func EscapeTemplate(s string) string {
 	}
 	var b strings.Builder
 	for i := range len(s) {
-		next := byte('{') // what follows may be a reference's name
-		if i+1 < len(s) {
-			next = s[i+1]
-		}
-		switch c := s[i]; {
-		case c == '$' && (next == '{' || next == '.' || next == '_' || isAlphanumeric(next)):
+		switch {
+		case s[i] == '$' && (i+1 == len(s) || startsReference(s[i+1])):
 			b.WriteString(literalDollar)
-		// A backslash in front of a reference would keep it from being resolved.
-		case c == '\\' && (i+1 == len(s) || next == '$'):
+		case s[i] == '\\' && keepsReference(s[i+1:]):
 			b.WriteString(literalBackslash)
 		default:
-			b.WriteByte(c)
+			b.WriteByte(s[i])
 		}
 	}
 	return b.String()
+}
+
+// startsReference tells whether a dollar sign before c may begin a reference.
+func startsReference(c byte) bool {
+	return c == '{' || c == '.' || c == '_' || isAlphanumeric(c)
+}
+
+// keepsReference tells whether a backslash before rest would keep a reference from being resolved,
+// or would do so once the backslashes between them are escaped. The end counts as a reference,
+// because one may be appended.
+func keepsReference(rest string) bool {
+	rest = strings.TrimLeft(rest, `\`)
+	return rest == "" || rest[0] == '$'
 }
 
 // HasTemplateDefault tells whether templates of the version know ${name ?? default}, which
@@ -49,10 +57,11 @@ func (v Version) HasTemplateDefault() bool { return v.AtLeast(3, 15) }
 func Var(name string) string { return "${" + name + "}" }
 
 // VarOr returns the template reference to a variable with a literal for when it is missing. The
-// literal is taken as it is, except that it must not contain "}" or "??", or begin or end with
-// white space; ok is false where it does.
+// literal is taken as it is; ok is false for one that cannot be: it is empty, contains "}", "$" or
+// "??", or begins or ends with white space. It needs [Version.HasTemplateDefault].
 func VarOr(name, literal string) (reference string, ok bool) {
-	if strings.Contains(literal, "}") || strings.Contains(literal, "??") || strings.TrimSpace(literal) != literal || literal == "" {
+	// A dollar sign would be a capture of regex_uri to proxy-rewrite, which looks for those first.
+	if literal == "" || strings.ContainsAny(literal, "}$") || strings.Contains(literal, "??") || strings.TrimSpace(literal) != literal {
 		return "", false
 	}
 	return "${" + name + " ?? " + literal + "}", true

@@ -1,0 +1,511 @@
+package apisix
+
+import (
+	"encoding/json"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// pluginRule is what is known of a plugin: the release that brought it and the check of its
+// configuration, nil where nothing of it needs one.
+type pluginRule struct {
+	major, minor int
+	check        func(v *pluginValidation)
+}
+
+// pluginRules returns the plugins that meshbridge emits. A plugin that APISIX has not loaded is
+// skipped by it with a warning in a log, so that any other is an error.
+func pluginRules() map[string]pluginRule {
+	return map[string]pluginRule{
+		"cors":             {2, 15, (*pluginValidation).cors},
+		"fault-injection":  {2, 15, (*pluginValidation).faultInjection},
+		"file-logger":      {2, 15, nil},
+		"forward-auth":     {2, 15, (*pluginValidation).forwardAuth},
+		"grpc-web":         {2, 15, nil},
+		"http-logger":      {2, 15, nil},
+		"ip-restriction":   {2, 15, nil},
+		"limit-conn":       {2, 15, (*pluginValidation).limitConn},
+		"limit-count":      {2, 15, nil},
+		"limit-req":        {2, 15, nil},
+		"opentelemetry":    {2, 15, nil},
+		"prometheus":       {2, 15, nil},
+		"proxy-buffering":  {3, 17, nil},
+		"proxy-mirror":     {2, 15, (*pluginValidation).proxyMirror},
+		"proxy-rewrite":    {2, 15, (*pluginValidation).proxyRewrite},
+		"real-ip":          {2, 15, nil},
+		"redirect":         {2, 15, (*pluginValidation).redirect},
+		"request-id":       {2, 15, nil},
+		"response-rewrite": {2, 15, (*pluginValidation).responseRewrite},
+		"traffic-split":    {2, 15, (*pluginValidation).trafficSplit},
+		"workflow":         {3, 0, (*pluginValidation).workflow},
+		"zipkin":           {2, 15, nil},
+	}
+}
+
+// KnownPlugins returns the names of the plugins that a version of APISIX has, of those that
+// meshbridge emits, sorted.
+func KnownPlugins(version Version) []string {
+	rules := pluginRules()
+	maps.DeleteFunc(rules, func(_ string, r pluginRule) bool { return !version.AtLeast(r.major, r.minor) })
+	return slices.Sorted(maps.Keys(rules))
+}
+
+// pluginValidation is the validation of one plugin's configuration.
+type pluginValidation struct {
+	*validation
+	path   string // of the configuration
+	config json.RawMessage
+}
+
+func (v *validation) plugins(plugins Plugins) {
+	if len(plugins) == 0 {
+		return
+	}
+	rules := pluginRules()
+	for _, name := range slices.Sorted(maps.Keys(plugins)) {
+		path := "plugins." + name
+		rule, ok := rules[name]
+		if !ok {
+			v.fail(path, "is not a plugin that meshbridge knows; APISIX would skip one that it has not loaded")
+			continue
+		}
+		v.since(path, rule.major, rule.minor)
+		config, err := json.Marshal(plugins[name])
+		if err != nil {
+			v.fail(path, "%v", err)
+			continue
+		}
+		p := &pluginValidation{validation: v, path: path, config: config}
+		p.meta()
+		if rule.check != nil {
+			rule.check(p)
+		}
+	}
+}
+
+func (v *pluginValidation) field(name string) string { return v.path + "." + name }
+
+// decode reads the configuration; a value of the wrong type is an error.
+func (v *pluginValidation) decode(into any) bool {
+	if err := json.Unmarshal(v.config, into); err != nil {
+		v.fail(v.path, "%v", err)
+		return false
+	}
+	return true
+}
+
+// meta checks what every plugin has. A filter that does not compile lets the plugin always run.
+func (v *pluginValidation) meta() {
+	var c struct {
+		Meta struct {
+			Filter []any `json:"filter"`
+		} `json:"_meta"`
+	}
+	if v.decode(&c) && c.Meta.Filter != nil {
+		v.expression(v.field("_meta.filter"), c.Meta.Filter)
+	}
+}
+
+// maxFaultVars is the limit on the vars of fault-injection.
+const maxFaultVars = 20
+
+// faultCondition is what abort and delay have in common.
+type faultCondition struct {
+	Percentage *int  `json:"percentage"`
+	Vars       []any `json:"vars"`
+}
+
+func (v *pluginValidation) faultInjection() {
+	var c struct {
+		Abort *struct {
+			faultCondition
+			Status  *int           `json:"http_status"`
+			Body    *string        `json:"body"`
+			Headers map[string]any `json:"headers"`
+		} `json:"abort"`
+		Delay *struct {
+			faultCondition
+			Duration *float64 `json:"duration"`
+		} `json:"delay"`
+	}
+	if !v.decode(&c) {
+		return
+	}
+	v.require(c.Abort != nil || c.Delay != nil, v.path, "has neither abort nor delay")
+	if c.Abort != nil {
+		v.require(c.Abort.Status != nil && *c.Abort.Status >= 200, v.field("abort.http_status"), "must be at least 200")
+		if c.Abort.Headers != nil {
+			v.since(v.field("abort.headers"), 3, 3)
+			v.headerValues(v.field("abort.headers"), c.Abort.Headers, false)
+		}
+		v.fault("abort", c.Abort.faultCondition)
+	}
+	if c.Delay != nil {
+		v.require(c.Delay.Duration != nil && *c.Delay.Duration >= 0, v.field("delay.duration"), "is required, and not below 0")
+		v.fault("delay", c.Delay.faultCondition)
+	}
+}
+
+func (v *pluginValidation) fault(name string, c faultCondition) {
+	if c.Percentage != nil {
+		v.within(v.field(name+".percentage"), *c.Percentage, 0, 100)
+	}
+	v.require(len(c.Vars) <= maxFaultVars, v.field(name+".vars"), "has more than %d elements", maxFaultVars)
+	for i, expression := range c.Vars {
+		v.expression(at(v.field(name+".vars"), i), expression)
+	}
+}
+
+// headerValues checks a table of header names and values; lists are allowed in proxy-rewrite.
+func (v *pluginValidation) headerValues(field string, headers map[string]any, lists bool) {
+	v.require(len(headers) > 0, field, "must not be empty")
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		v.headerName(field, name)
+		switch value := headers[name].(type) {
+		case string, float64:
+		case []any:
+			v.require(lists && len(value) > 0, field+"."+name, "must be a string or a number")
+		default:
+			v.fail(field+"."+name, "must be a string or a number")
+		}
+	}
+}
+
+func (v *pluginValidation) headerName(field, name string) {
+	valid := func(c byte) bool { return c > ' ' && c < 0x7f && c != ':' }
+	v.require(name != "" && only(name, valid), field, "%q is not the name of a header", name)
+}
+
+func (v *pluginValidation) headerNames(field string, names []string) {
+	v.require(len(names) > 0, field, "must not be empty")
+	for _, name := range names {
+		v.headerName(field, name)
+	}
+}
+
+func (v *pluginValidation) proxyRewrite() {
+	var c struct {
+		URI      *string  `json:"uri"`
+		Method   *string  `json:"method"`
+		RegexURI []string `json:"regex_uri"`
+		Host     *string  `json:"host"`
+		Real     *bool    `json:"use_real_request_uri_unsafe"`
+		Headers  *struct {
+			Add    map[string]any `json:"add"`
+			Set    map[string]any `json:"set"`
+			Remove []string       `json:"remove"`
+		} `json:"headers"`
+	}
+	if !v.decode(&c) {
+		return
+	}
+	v.require(c.URI != nil || c.Method != nil || c.RegexURI != nil || c.Host != nil || c.Real != nil || c.Headers != nil, v.path, "must not be empty")
+	if c.URI != nil {
+		v.require(strings.HasPrefix(*c.URI, "/") && len(*c.URI) <= maxURI, v.field("uri"), "does not begin with /, or is longer than %d bytes", maxURI)
+	}
+	if c.Method != nil {
+		v.oneOf(v.field("method"), *c.Method, "GET", "POST", "PUT", "HEAD", "DELETE", "OPTIONS", "MKCOL", "COPY", "MOVE", "PROPFIND", "LOCK", "UNLOCK", "PATCH", "TRACE")
+	}
+	if c.RegexURI != nil {
+		v.require(len(c.RegexURI) >= 2 && len(c.RegexURI)%2 == 0, v.field("regex_uri"), "must have pairs of an expression and a replacement")
+		for i := 0; i < len(c.RegexURI); i += 2 {
+			v.regex(at(v.field("regex_uri"), i), c.RegexURI[i])
+		}
+	}
+	if c.Host != nil {
+		v.matches("host", *c.Host, `^[0-9a-zA-Z-.]+(:\d{1,5})?$`)
+	}
+	if h := c.Headers; h != nil {
+		v.since(v.field("headers"), 3, 1)
+		v.require(h.Add != nil || h.Set != nil || h.Remove != nil, v.field("headers"), "has none of add, set and remove")
+		if h.Add != nil {
+			v.headerValues(v.field("headers.add"), h.Add, v.version.AtLeast(3, 18))
+		}
+		if h.Set != nil {
+			v.headerValues(v.field("headers.set"), h.Set, v.version.AtLeast(3, 18))
+		}
+		if h.Remove != nil {
+			v.headerNames(v.field("headers.remove"), h.Remove)
+		}
+	}
+}
+
+// matches checks a string against a pattern of APISIX's schema.
+func (v *pluginValidation) matches(name, s, pattern string) {
+	re, err := regexp.Compile(pattern)
+	v.require(err == nil && re.MatchString(s) && !strings.HasSuffix(s, "\n"), v.field(name), "%q does not match %s", s, pattern)
+}
+
+func (v *pluginValidation) responseRewrite() {
+	var c struct {
+		Status  *int    `json:"status_code"`
+		Body    *string `json:"body"`
+		Filters []any   `json:"filters"`
+		Vars    []any   `json:"vars"`
+		Headers *struct {
+			Add    []string       `json:"add"`
+			Set    map[string]any `json:"set"`
+			Remove []string       `json:"remove"`
+		} `json:"headers"`
+	}
+	if !v.decode(&c) {
+		return
+	}
+	if c.Status != nil {
+		v.within(v.field("status_code"), *c.Status, 200, 598)
+	}
+	v.require(c.Body == nil || c.Filters == nil, v.field("body"), "is there beside filters")
+	if c.Vars != nil {
+		v.expression(v.field("vars"), c.Vars)
+	}
+	if h := c.Headers; h != nil {
+		v.since(v.field("headers"), 3, 0)
+		v.require(h.Add != nil || h.Set != nil || h.Remove != nil, v.field("headers"), "has none of add, set and remove")
+		for i, line := range h.Add {
+			v.addedHeader(at(v.field("headers.add"), i), line)
+		}
+		if h.Set != nil {
+			v.headerValues(v.field("headers.set"), h.Set, false)
+		}
+		if h.Remove != nil {
+			v.headerNames(v.field("headers.remove"), h.Remove)
+		}
+	}
+}
+
+// addedHeader checks "name: value" against the pattern of the schema, ^[^:]+:[^:]*[^/]$, and the one
+// that is used at run time, where one bad line loses all header operations.
+func (v *pluginValidation) addedHeader(field, line string) {
+	name, value, ok := strings.Cut(line, ":")
+	v.require(ok, field, "%q is not name: value", line)
+	v.headerName(field, strings.TrimRight(name, " "))
+	value = strings.TrimLeft(value, " ")
+	v.require(ValidAddedHeaderValue(value), field, "the value of an added header cannot be empty, contain a colon, or end with a slash: %q", line)
+}
+
+// ValidAddedHeaderValue tells whether response-rewrite can add a header with the value; it can set
+// any.
+func ValidAddedHeaderValue(value string) bool {
+	return value != "" && !strings.Contains(value, ":") && !strings.HasSuffix(value, "/") && !strings.HasSuffix(value, "\n")
+}
+
+func (v *pluginValidation) redirect() {
+	var c struct {
+		URI         *string  `json:"uri"`
+		RegexURI    []string `json:"regex_uri"`
+		HTTPS       *bool    `json:"http_to_https"`
+		Code        *int     `json:"ret_code"`
+		AppendQuery bool     `json:"append_query_string"`
+	}
+	if !v.decode(&c) {
+		return
+	}
+	targets := 0
+	for _, there := range []bool{c.URI != nil, c.RegexURI != nil, c.HTTPS != nil} {
+		if there {
+			targets++
+		}
+	}
+	v.require(targets == 1, v.path, "must have exactly one of uri, regex_uri and http_to_https")
+	v.require(c.URI == nil || len(*c.URI) >= 2, v.field("uri"), "must have 2 characters: use regex_uri for /")
+	if c.RegexURI != nil {
+		if len(c.RegexURI) == 2 {
+			v.regex(v.field("regex_uri"), c.RegexURI[0])
+		} else {
+			v.fail(v.field("regex_uri"), "must have an expression and a replacement")
+		}
+	}
+	v.require(c.Code == nil || *c.Code >= 200, v.field("ret_code"), "must be at least 200")
+	v.require(c.HTTPS == nil || !*c.HTTPS || !c.AppendQuery, v.field("append_query_string"), "is there beside http_to_https")
+}
+
+// maxWeightedUpstreams is the limit of traffic-split.
+const maxWeightedUpstreams = 20
+
+func (v *pluginValidation) trafficSplit() {
+	var c struct {
+		Rules []struct {
+			Match []struct {
+				Vars any `json:"vars"`
+			} `json:"match"`
+			Upstreams []struct {
+				UpstreamID *string        `json:"upstream_id"`
+				Upstream   map[string]any `json:"upstream"`
+				Weight     *int           `json:"weight"`
+			} `json:"weighted_upstreams"`
+		} `json:"rules"`
+	}
+	if !v.decode(&c) {
+		return
+	}
+	for i, rule := range c.Rules {
+		path := at(v.field("rules"), i)
+		for j, match := range rule.Match {
+			v.expression(at(path+".match", j)+".vars", match.Vars)
+		}
+		path += ".weighted_upstreams"
+		v.require(len(rule.Upstreams) > 0 && len(rule.Upstreams) <= maxWeightedUpstreams, path,
+			"has %d elements, not 1 to %d", len(rule.Upstreams), maxWeightedUpstreams)
+		seen := map[string]bool{}
+		for j, u := range rule.Upstreams {
+			v.require(u.Weight == nil || *u.Weight >= 0, at(path, j)+".weight", "must not be below 0")
+			if u.Upstream != nil {
+				continue
+			}
+			id := ""
+			if u.UpstreamID != nil {
+				id = *u.UpstreamID
+				v.id(at(path, j)+".upstream_id", id)
+			}
+			v.require(!seen[id], at(path, j)+".upstream_id", "%q is there twice, and only the last weight counts", id)
+			seen[id] = true
+		}
+	}
+}
+
+func (v *pluginValidation) workflow() {
+	var c struct {
+		Rules []struct {
+			Case    *[]any  `json:"case"`
+			Actions [][]any `json:"actions"`
+		} `json:"rules"`
+	}
+	if !v.decode(&c) {
+		return
+	}
+	v.require(c.Rules != nil, v.field("rules"), "is required")
+	for i, rule := range c.Rules {
+		path := at(v.field("rules"), i)
+		if rule.Case != nil {
+			v.require(len(*rule.Case) > 0, path+".case", "must not be empty")
+			// The plugin does not check this itself, and a case that does not compile always holds.
+			v.expression(path+".case", *rule.Case)
+		}
+		v.require(len(rule.Actions) == 1, path+".actions", "has %d elements, and only the first is run", len(rule.Actions))
+		for j, action := range rule.Actions {
+			v.workflowAction(at(path+".actions", j), action)
+		}
+	}
+}
+
+func (v *pluginValidation) workflowAction(path string, action []any) {
+	if len(action) != 2 {
+		v.fail(path, "must have a name and parameters")
+		return
+	}
+	name, _ := action[0].(string)
+	v.oneOf(path, name, "return", "limit-count", "limit-conn", "limit-req")
+	parameters, ok := action[1].(map[string]any)
+	v.require(ok, path, "the parameters are not an object")
+	if name == "return" {
+		code, ok := parameters["code"].(float64)
+		v.require(ok && code == float64(int(code)) && code >= 100 && code <= 599, path, "code must be a number from 100 to 599")
+	}
+}
+
+func (v *pluginValidation) proxyMirror() {
+	var c struct {
+		Host  string   `json:"host"`
+		Path  *string  `json:"path"`
+		Ratio *float64 `json:"sample_ratio"`
+	}
+	if !v.decode(&c) {
+		return
+	}
+	v.matches("host", c.Host, `^(http(s)?|grpc(s)?):\/\/([\da-zA-Z.-]+|\[[\da-fA-F:]+\])(:\d+)?$`)
+	if c.Path != nil {
+		v.matches("path", *c.Path, `^/[^?&]+$`)
+	}
+	v.require(c.Ratio == nil || *c.Ratio >= 0.00001 && *c.Ratio <= 1, v.field("sample_ratio"), "must be within 0.00001 and 1")
+}
+
+func (v *pluginValidation) cors() {
+	var c struct {
+		Origins    *string  `json:"allow_origins"`
+		Methods    *string  `json:"allow_methods"`
+		Headers    *string  `json:"allow_headers"`
+		Expose     string   `json:"expose_headers"`
+		Credential bool     `json:"allow_credential"`
+		Regexes    []string `json:"allow_origins_by_regex"`
+		MaxAge     *int     `json:"max_age"`
+	}
+	if !v.decode(&c) {
+		return
+	}
+	if c.Origins != nil {
+		v.matches("allow_origins", *c.Origins, `^(\*|\*\*|null|\w+://[^,]+(,\w+://[^,]+)*)$`)
+	}
+	for i, pattern := range c.Regexes {
+		v.require(pattern != "" && len(pattern) <= maxURI, at(v.field("allow_origins_by_regex"), i), "is empty or longer than %d bytes", maxURI)
+		v.regex(at(v.field("allow_origins_by_regex"), i), pattern)
+	}
+	isStar := func(s *string) bool { return s == nil || *s == "*" } // which is the default
+	v.require(!c.Credential || !isStar(c.Origins) && !isStar(c.Methods) && !isStar(c.Headers) && c.Expose != "*",
+		v.field("allow_credential"), `does not go with "*" elsewhere, which is also the default`)
+}
+
+func (v *pluginValidation) limitConn() {
+	var c struct {
+		Conn    any      `json:"conn"`
+		Burst   any      `json:"burst"`
+		Delay   *float64 `json:"default_conn_delay"`
+		Key     *string  `json:"key"`
+		KeyType *string  `json:"key_type"`
+		Code    *int     `json:"rejected_code"`
+		Rules   []any    `json:"rules"`
+	}
+	if !v.decode(&c) {
+		return
+	}
+	v.require(c.Delay != nil && *c.Delay > 0, v.field("default_conn_delay"), "is required, and above 0")
+	if c.Rules == nil {
+		v.wholeNumber("conn", c.Conn, 1)
+		v.wholeNumber("burst", c.Burst, 0)
+		v.require(c.Key != nil && *c.Key != "", v.field("key"), "is required")
+	}
+	if c.KeyType != nil {
+		v.oneOf(v.field("key_type"), *c.KeyType, "var", "var_combination")
+	}
+	if c.Code != nil {
+		v.within(v.field("rejected_code"), *c.Code, 200, 599)
+	}
+}
+
+// wholeNumber checks a number that may also be a template.
+func (v *pluginValidation) wholeNumber(name string, value any, low float64) {
+	if s, ok := value.(string); ok && s != "" {
+		v.since(v.field(name), 3, 16)
+		return
+	}
+	n, ok := value.(float64)
+	v.require(ok && n >= low && n == float64(int64(n)), v.field(name), "must be a whole number of at least %v", low)
+}
+
+func (v *pluginValidation) forwardAuth() {
+	var c struct {
+		URI     string            `json:"uri"`
+		Status  *int              `json:"status_on_error"`
+		Timeout *int              `json:"timeout"`
+		Method  *string           `json:"request_method"`
+		Extra   map[string]string `json:"extra_headers"`
+	}
+	if !v.decode(&c) {
+		return
+	}
+	v.require(c.URI != "", v.field("uri"), "is required")
+	if c.Status != nil {
+		v.since(v.field("status_on_error"), 3, 9)
+		v.within(v.field("status_on_error"), *c.Status, 200, 599)
+	}
+	if c.Timeout != nil {
+		v.within(v.field("timeout"), *c.Timeout, 1, 60000)
+	}
+	if c.Method != nil {
+		v.oneOf(v.field("request_method"), *c.Method, "GET", "POST")
+	}
+	if c.Extra != nil {
+		v.since(v.field("extra_headers"), 3, 14)
+	}
+}
