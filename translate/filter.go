@@ -78,10 +78,6 @@ func inspectHTTPFilters(hcm *http_connection_managerpb.HttpConnectionManager, re
 			continue
 		}
 		if d := f.GetConfigDiscovery(); d != nil {
-			if r, ok := discoveredRestriction(d.GetTypeUrls(), f.GetName(), field); ok {
-				restrictions = append(restrictions, r)
-				continue
-			}
 			report("filter_discovered", field, f.GetName(), strings.Join(shortTypes(d.GetTypeUrls()), ", "))
 			continue
 		}
@@ -124,15 +120,6 @@ func inspectNetworkFilters(filters []*listenerpb.Filter, report reporter) []rest
 		}
 	}
 	return restrictions
-}
-
-func discoveredRestriction(typeURLs []string, name, field string) (restriction, bool) {
-	for _, t := range typeURLs {
-		if code, ok := accessFilterCode(afterSlash(t)); ok {
-			return restriction{code, field, `filter "` + name + `", which is discovered separately,`}, true
-		}
-	}
-	return restriction{}, false
 }
 
 func shortTypes(typeURLs []string) []string {

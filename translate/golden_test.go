@@ -45,7 +45,7 @@ func loadScenarios(t testing.TB) []scenario {
 		}
 		dir := filepath.Join(scenarios, e.Name())
 		var node struct {
-			ID       string            `json:"id"`
+			ID       string         `json:"id"`
 			Metadata map[string]any `json:"metadata"`
 		}
 		raw, err := os.ReadFile(filepath.Join(dir, "node.json"))
@@ -147,8 +147,8 @@ func render(t testing.TB, s *State) []byte {
 	doc := struct {
 		Objects     map[string]map[string]json.RawMessage `json:"objects,omitempty"`
 		Diagnostics []string                              `json:"diagnostics,omitempty"`
-		Chains      map[string]string                     `json:"chains,omitempty"`
-	}{Objects: map[string]map[string]json.RawMessage{}, Chains: map[string]string{}}
+		Chains      []string                              `json:"chains,omitempty"`
+	}{Objects: map[string]map[string]json.RawMessage{}}
 	for o := range s.Objects() {
 		if doc.Objects[string(o.Kind)] == nil {
 			doc.Objects[string(o.Kind)] = map[string]json.RawMessage{}
@@ -159,17 +159,17 @@ func render(t testing.TB, s *State) []byte {
 		doc.Diagnostics = append(doc.Diagnostics, d.String())
 	}
 	for _, c := range s.Chains() {
-		state := "served"
+		state := "is served"
 		switch {
 		case c.NotServed != "":
-			state = "not served: " + c.NotServed
+			state = "is not served: " + c.NotServed
 		case len(c.Denied) > 0:
-			state = "403"
+			state = "answers 403:"
 			for _, code := range c.Denied {
 				state += " " + string(code)
 			}
 		}
-		doc.Chains[c.Key] = state
+		doc.Chains = append(doc.Chains, c.Key+" "+state)
 	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

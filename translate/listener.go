@@ -9,6 +9,7 @@ import (
 	corepb "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerpb "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	http_connection_managerpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcp_proxypb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	tlspb "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 
@@ -39,8 +40,10 @@ type chainDraft struct {
 	proxy string
 	// broken says why the chain cannot be served in any profile.
 	broken string
-	// ipv6 lists IPv6 addresses of the listener.
+	// ipv6 tells that the listener has an IPv6 address.
 	ipv6 bool
+	// unclaimed tells that the chain is for TCP connections that no service claims.
+	unclaimed bool
 }
 
 // parseListener reads one listener. It never fails: what cannot be served is reported.
@@ -188,11 +191,21 @@ func (s *State) parseFilterChain(base Chain, fc *listenerpb.FilterChain, field s
 		}
 		d.parseConnectionManager(hcm, share)
 	case typeTCPProxy:
+		d.unclaimed = isUnclaimed(decode[tcp_proxypb.TcpProxy](last.GetTypedConfig()).GetCluster())
 	default:
 		d.proxy = last.GetName()
 	}
 	d.Key = d.baseKey(match)
 	return d
+}
+
+// isUnclaimed names Istio's clusters for what no service claims.
+func isUnclaimed(cluster string) bool {
+	switch cluster {
+	case "PassthroughCluster", "InboundPassthroughCluster", "BlackHoleCluster":
+		return true
+	}
+	return false
 }
 
 // narrowing names the conditions of a filter chain that are about addresses within a listener.

@@ -140,24 +140,17 @@ func (t pathTest) parts() []pathTest {
 
 // intersects tells whether a path may pass both tests. It may say yes where none does.
 func (t pathTest) intersects(o pathTest) bool {
-	if t.kind == pathExact && !t.fold {
-		return o.mayAccept(t.literal)
-	}
-	if o.kind == pathExact && !o.fold {
-		return t.mayAccept(o.literal)
-	}
+	a, b := t.literal, o.literal
 	if t.fold || o.fold {
-		return true
+		a, b = strings.ToLower(a), strings.ToLower(b)
 	}
-	return strings.HasPrefix(t.literal, o.literal) || strings.HasPrefix(o.literal, t.literal)
-}
-
-func (t pathTest) mayAccept(path string) bool {
 	switch {
-	case t.fold:
-		return true
+	case t.kind == pathExact && o.kind == pathExact:
+		return a == b
 	case t.kind == pathExact:
-		return path == t.literal
+		return strings.HasPrefix(a, b)
+	case o.kind == pathExact:
+		return strings.HasPrefix(b, a)
 	}
-	return strings.HasPrefix(path, t.literal)
+	return strings.HasPrefix(a, b) || strings.HasPrefix(b, a)
 }

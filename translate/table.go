@@ -123,7 +123,7 @@ func (s *State) settle(c *Chain, d *chainDraft, siblings []*chainDraft, report r
 	case !c.HTTP:
 		c.NotServed = "it is not HTTP"
 		switch {
-		case c.Port == 0 || d.field == "default_filter_chain":
+		case d.unclaimed, c.Port == 0, d.field == "default_filter_chain":
 			share("default_chain", passage(p))
 		case p.Captures():
 			share("tcp_captured")
