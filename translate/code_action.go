@@ -102,8 +102,8 @@ func actionCodes() []CodeInfo {
 		},
 		{
 			codeTimeoutPerRead, SeverityInfo,
-			"the timeout of %v applies to each read from the upstream, not to the whole response",
-			"nginx times out when the upstream sends nothing for that long, so a response that trickles in may take longer. No retry starts after the timeout; where retries were left, the answer is then 502 instead of 504.",
+			"a response may take longer than %v: APISIX times out when nothing arrives for %v",
+			"nginx limits the time between two reads, not that of the whole response; a response that trickles in does not time out. No retry starts after the route's timeout; where retries were left, the answer is then 502 instead of 504.",
 		},
 		{
 			codeRetryCondition, SeverityWarning,

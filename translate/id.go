@@ -36,9 +36,6 @@ func (v variant) suffix() string {
 	if v.retries != defaultRetries {
 		b.WriteString("~r" + strconv.Itoa(v.retries))
 	}
-	if v.retryTimeout > 0 {
-		b.WriteString("~t" + v.retryTimeout.String())
-	}
 	if v.retryTimeout != 0 {
 		b.WriteString("~t" + v.retryTimeout.String())
 	}

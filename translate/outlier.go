@@ -1,7 +1,6 @@
 package translate
 
 import (
-	"slices"
 	"time"
 
 	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -37,10 +36,7 @@ func outlierPolicyOf(c *clusterpb.Cluster) *outlierPolicy {
 	p := &outlierPolicy{}
 	switch {
 	case serverErrors > 0:
-		p.failures = serverErrors
-		for status := 500; status <= 599; status++ {
-			p.statuses = append(p.statuses, status)
-		}
+		p.failures, p.statuses = serverErrors, serverErrorStatuses()
 	case gatewayErrors > 0:
 		p.failures, p.statuses = gatewayErrors, []int{502, 503, 504}
 	}
@@ -104,16 +100,22 @@ func outlierChecks(c *clusterpb.Cluster) map[string]any {
 	}
 }
 
-// successStatuses are those that end a row of failures. Everything that is registered below 500 is
-// enough; a row that goes on over an exotic status ejects a little early.
+// APISIX needs every status named. The following are those in use: a list of all would be longer
+// than the rest of the upstream.
+
+// successStatuses end a row of failures.
 func successStatuses() []int {
-	var statuses []int
-	for _, registered := range [][2]int{{200, 208}, {226, 226}, {300, 308}, {400, 418}, {421, 426}, {428, 429}, {431, 431}, {451, 451}} {
-		for status := registered[0]; status <= registered[1]; status++ {
-			statuses = append(statuses, status)
-		}
+	return []int{
+		200, 201, 202, 203, 204, 205, 206, 207, 301, 302, 303, 304, 307, 308,
+		400, 401, 403, 404, 405, 406, 408, 409, 410, 412, 413, 415, 416, 422, 423, 426, 428, 429,
 	}
-	return slices.Clip(statuses)
+}
+
+func serverErrorStatuses() []int {
+	return []int{
+		500, 501, 502, 503, 504, 505, 506, 507, 508, 510, 511,
+		520, 521, 522, 523, 524, 525, 526, 530, 598, 599, // of proxies and content delivery networks
+	}
 }
 
 func reportOutlierDetection(c *clusterpb.Cluster, report reporter) {

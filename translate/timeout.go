@@ -42,7 +42,7 @@ func compileTimeouts(rx *routeContext, action *routepb.RouteAction, policy *rout
 		t.response = positive(action.GetTimeout())
 	}
 	if t.response > 0 {
-		rx.report(codeTimeoutPerRead, "route.timeout", t.response)
+		rx.report(codeTimeoutPerRead, "route.timeout", t.response, t.read())
 	}
 	if m := action.GetMaxStreamDuration(); positive(m.GetMaxStreamDuration()) > 0 {
 		rx.report(codeSettingIgnored, "route.max_stream_duration.max_stream_duration", "max_stream_duration")
@@ -59,17 +59,17 @@ func (t timeouts) of(connect float64) *apisix.Timeout {
 	if !t.set() {
 		return nil
 	}
-	attempt := shorter(t.response, t.attempt)
 	connecting := cmp.Or(connect, defaultConnectTimeout.Seconds())
-	if attempt > 0 {
+	if attempt := shorter(t.response, t.attempt); attempt > 0 {
 		connecting = min(connecting, seconds(attempt))
 	}
-	idle := noTimeout * time.Second
-	if limit := shorter(attempt, t.idle); limit > 0 {
-		idle = limit
-	}
-	return &apisix.Timeout{Connect: connecting, Send: seconds(idle), Read: seconds(idle)}
+	read := seconds(t.read())
+	return &apisix.Timeout{Connect: connecting, Send: read, Read: read}
 }
+
+// read returns the time between two reads or writes, which is all that nginx limits. There is one:
+// call it if the timeouts are set.
+func (t timeouts) read() time.Duration { return shorter(shorter(t.response, t.attempt), t.idle) }
 
 // upstreamTimeouts are those of routes without their own.
 func upstreamTimeouts(connect float64) *apisix.Timeout {
