@@ -2,7 +2,6 @@ package translate
 
 import (
 	"slices"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -14,36 +13,45 @@ import (
 func understood(message protoreflect.FullName) []string {
 	switch message {
 	case "envoy.config.listener.v3.Listener":
-		return strings.Fields(`
-			name address additional_addresses filter_chains default_filter_chain use_original_dst bind_to_port
-			deprecated_v1 listener_filters traffic_direction api_listener udp_listener_config access_log
-			continue_on_listener_filters_timeout listener_filters_timeout
-			stat_prefix metadata drain_type enable_reuse_port reuse_port connection_balance_config
-			per_connection_buffer_limit_bytes tcp_backlog_size max_connections_to_accept_per_socket_event
-			ignore_global_conn_limit bypass_overload_manager transparent freebind`)
+		return []string{
+			"name", "address", "additional_addresses", "filter_chains", "default_filter_chain", "use_original_dst",
+			"bind_to_port", "deprecated_v1", "listener_filters", "traffic_direction", "api_listener",
+			"udp_listener_config", "access_log", "continue_on_listener_filters_timeout", "listener_filters_timeout",
+			"stat_prefix", "metadata", "drain_type", "enable_reuse_port", "reuse_port", "connection_balance_config",
+			"per_connection_buffer_limit_bytes", "tcp_backlog_size", "max_connections_to_accept_per_socket_event",
+			"ignore_global_conn_limit", "bypass_overload_manager", "transparent", "freebind",
+		}
 	case "envoy.config.listener.v3.FilterChain":
-		return strings.Fields(`filter_chain_match filters transport_socket name metadata transport_socket_connect_timeout`)
+		return []string{
+			"filter_chain_match", "filters", "transport_socket", "name", "metadata", "transport_socket_connect_timeout",
+		}
 	case "envoy.config.listener.v3.FilterChainMatch":
-		return strings.Fields(`
-			destination_port prefix_ranges address_suffix suffix_len direct_source_prefix_ranges source_type
-			source_prefix_ranges source_ports server_names transport_protocol application_protocols`)
+		return []string{
+			"destination_port", "prefix_ranges", "address_suffix", "suffix_len", "direct_source_prefix_ranges",
+			"source_type", "source_prefix_ranges", "source_ports", "server_names", "transport_protocol",
+			"application_protocols",
+		}
 	case "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager":
-		return strings.Fields(`
-			rds route_config scoped_routes http_filters access_log access_log_options tracing upgrade_configs
-			forward_client_cert_details path_with_escaped_slashes_action
-			codec_type stat_prefix server_name set_current_client_cert_details use_remote_address
-			normalize_path proxy_100_continue request_id_extension generate_request_id
-			http_protocol_options http2_protocol_options stream_idle_timeout`)
+		return []string{
+			"rds", "route_config", "scoped_routes", "http_filters", "access_log", "access_log_options", "tracing",
+			"upgrade_configs", "forward_client_cert_details", "path_with_escaped_slashes_action", "codec_type",
+			"stat_prefix", "server_name", "set_current_client_cert_details", "use_remote_address", "normalize_path",
+			"proxy_100_continue", "request_id_extension", "generate_request_id", "http_protocol_options",
+			"http2_protocol_options", "stream_idle_timeout",
+		}
 	case "envoy.config.route.v3.RouteConfiguration":
-		return strings.Fields(`
-			name virtual_hosts ignore_port_in_host_matching validate_clusters metadata
-			max_direct_response_body_size_bytes request_headers_to_add request_headers_to_remove
-			response_headers_to_add response_headers_to_remove most_specific_header_mutations_wins
-			request_mirror_policies cluster_specifier_plugins typed_per_filter_config`)
+		return []string{
+			"name", "virtual_hosts", "ignore_port_in_host_matching", "validate_clusters", "metadata",
+			"max_direct_response_body_size_bytes", "request_headers_to_add", "request_headers_to_remove",
+			"response_headers_to_add", "response_headers_to_remove", "most_specific_header_mutations_wins",
+			"request_mirror_policies", "cluster_specifier_plugins", "typed_per_filter_config",
+		}
 	case "envoy.config.route.v3.RouteMatch":
-		return strings.Fields(`
-			prefix path safe_regex connect_matcher path_separated_prefix path_match_policy case_sensitive
-			runtime_fraction headers query_parameters cookies grpc tls_context dynamic_metadata filter_state`)
+		return []string{
+			"prefix", "path", "safe_regex", "connect_matcher", "path_separated_prefix", "path_match_policy",
+			"case_sensitive", "runtime_fraction", "headers", "query_parameters", "cookies", "grpc", "tls_context",
+			"dynamic_metadata", "filter_state",
+		}
 	}
 	return understoodInActions(message)
 }

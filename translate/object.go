@@ -11,6 +11,14 @@ import (
 	"meshbridge/translate/apisix"
 )
 
+// encode returns an object unless it is invalid: APISIX would refuse it, or worse.
+func encode(kind apisix.Kind, id string, v any, invalid error) (apisix.Object, error) {
+	if invalid != nil {
+		return apisix.Object{}, invalid
+	}
+	return apisix.Marshal(kind, id, v)
+}
+
 // objectSet holds the objects in the order of their keys, and finds out what a step changes.
 type objectSet struct {
 	tree *btree.BTreeG[*ownedObject]

@@ -90,10 +90,7 @@ func (x *routeCompiler) labels(v *routepb.VirtualHost) map[string]string {
 }
 
 func (x *routeCompiler) put(r *apisix.Route) {
-	o, err := apisix.Marshal(apisix.KindRoute, r.ID, r)
-	if err == nil {
-		err = x.state.check(o)
-	}
+	o, err := encode(apisix.KindRoute, r.ID, r, r.Validate(x.state.options.APISIXVersion))
 	if err != nil {
 		x.reporter("", r.Desc)("invalid_object", "", "route "+r.Name, err)
 		return

@@ -400,6 +400,3 @@ func (s *State) collectDiagnostics() bool {
 	s.diagnostics = all
 	return true
 }
-
-// check refuses objects that APISIX would refuse.
-func (s *State) check(o apisix.Object) error { return apisix.Validate(o, s.options.APISIXVersion) }

@@ -135,10 +135,7 @@ func (s *State) compileCluster(u *clusterUnit) []apisix.Object {
 		up.Name = apisix.Name(u.name + v.suffix())
 		up.Desc = apisix.Name(origin(c.GetMetadata()))
 		up.Labels = s.labels()
-		o, err := apisix.Marshal(apisix.KindUpstream, up.ID, up)
-		if err == nil {
-			err = s.check(o)
-		}
+		o, err := encode(apisix.KindUpstream, up.ID, up, up.Validate())
 		if err != nil {
 			report("invalid_object", "", "upstream "+up.Name, err)
 			continue
