@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,11 @@ import (
 	"meshbridge/store"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// Tests provoke errors; etcd's client need not log them.
+	_ = os.Setenv("ETCD_CLIENT_DEBUG", "fatal")
+	goleak.VerifyTestMain(m)
+}
 
 // patience is how long a test waits for what has to happen.
 const patience = 30 * time.Second
