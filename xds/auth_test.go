@@ -11,35 +11,37 @@ import (
 	"meshbridge/xds/xdstest"
 )
 
-func write(t testing.TB, path, content string) {
-	t.Helper()
+func write(tb testing.TB, path, content string) {
+	tb.Helper()
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
-func copyFile(t testing.TB, from, to string) {
-	t.Helper()
+func copyFile(tb testing.TB, from, to string) {
+	tb.Helper()
 	content, err := os.ReadFile(from)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	write(t, to, string(content))
+	write(tb, to, string(content))
 }
 
 func TestTLSWithATokenConnects(t *testing.T) {
-	bothVariants(t, func(t *testing.T, world bool) {
-		srv, root := xdstest.NewTLSServer(t, "secret")
-		srv.Set(xdstest.Mesh(2, 1).Resources()...)
-		token := filepath.Join(t.TempDir(), "istio-token")
-		write(t, token, "secret\n")
-		_, o := connectWith(t, xds.Config{
-			Address: srv.Addr(), StateOfTheWorld: world,
-			TransportCredentials: xds.NewTLSCredentials(xds.TLSConfig{RootFile: root, ServerName: xdstest.ServerName}),
-			PerRPCCredentials:    xds.NewTokenCredentials(token),
+	for name, world := range variants() {
+		t.Run(name, func(t *testing.T) {
+			srv, root := xdstest.NewTLSServer(t, "secret")
+			srv.Set(xdstest.Mesh(2, 1).Resources()...)
+			token := filepath.Join(t.TempDir(), "istio-token")
+			write(t, token, "secret\n")
+			_, o := connectWith(t, xds.Config{
+				Address: srv.Addr(), StateOfTheWorld: world,
+				TransportCredentials: xds.NewTLSCredentials(xds.TLSConfig{RootFile: root, ServerName: xdstest.ServerName}),
+				PerRPCCredentials:    xds.NewTokenCredentials(token),
+			})
+			o.wait("first sync", everything)
 		})
-		o.wait("first sync", everything)
-	})
+	}
 }
 
 // What is wrong is told with every attempt, and putting it right is enough.

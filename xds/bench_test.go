@@ -16,35 +16,35 @@ import (
 )
 
 // wireResponse returns a response as bytes, so that every use of it is a new message.
-func wireResponse[T proto.Message](t testing.TB, typeURL string, name func(T) string, resources ...T) []byte {
-	t.Helper()
+func wireResponse[T proto.Message](tb testing.TB, typeURL string, name func(T) string, resources ...T) []byte {
+	tb.Helper()
 	r := &discoverypb.DeltaDiscoveryResponse{TypeUrl: typeURL, Nonce: "n"}
 	for _, m := range resources {
 		r.Resources = append(r.Resources, &discoverypb.Resource{Name: name(m), Resource: xdstest.Any(m)})
 	}
 	wire, err := proto.Marshal(r)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return wire
 }
 
-func meshResponses(t testing.TB, services int) [][]byte {
-	t.Helper()
+func meshResponses(tb testing.TB, services int) [][]byte {
+	tb.Helper()
 	m := xdstest.Mesh(services, 5)
 	return [][]byte{
-		wireResponse(t, xds.ClusterType, (*clusterpb.Cluster).GetName, m.Clusters...),
-		wireResponse(t, xds.EndpointType, (*endpointpb.ClusterLoadAssignment).GetClusterName, m.Endpoints...),
-		wireResponse(t, xds.ListenerType, (*listenerpb.Listener).GetName, m.Listeners...),
-		wireResponse(t, xds.RouteType, (*routepb.RouteConfiguration).GetName, m.Routes...),
+		wireResponse(tb, xds.ClusterType, (*clusterpb.Cluster).GetName, m.Clusters...),
+		wireResponse(tb, xds.EndpointType, (*endpointpb.ClusterLoadAssignment).GetClusterName, m.Endpoints...),
+		wireResponse(tb, xds.ListenerType, (*listenerpb.Listener).GetName, m.Listeners...),
+		wireResponse(tb, xds.RouteType, (*routepb.RouteConfiguration).GetName, m.Routes...),
 	}
 }
 
-func receive(t testing.TB, c *xds.Cache, wire []byte) xds.Update {
-	t.Helper()
+func receive(tb testing.TB, c *xds.Cache, wire []byte) xds.Update {
+	tb.Helper()
 	r := &discoverypb.DeltaDiscoveryResponse{}
 	if err := proto.Unmarshal(wire, r); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return c.Receive(r)
 }
@@ -110,17 +110,17 @@ func TestDecodedFormsAreNotKept(t *testing.T) {
 	}
 	before := heap()
 	c := xds.NewCache()
-	var last xds.Update
+	var last *xds.Snapshot
 	for _, wire := range responses {
-		last = receive(t, c, wire)
+		last = receive(t, c, wire).Snapshot
 	}
 	held := heap() - before
 	t.Logf("%d bytes on the wire, %d held, %d per service", size, held, held/services)
 	if held > 2*size {
 		t.Errorf("%d bytes held for %d on the wire", held, size)
 	}
-	if last.Snapshot.Len(xds.ClusterType) != services {
-		t.Error(last.Snapshot.Len(xds.ClusterType))
+	if last.Len(xds.ClusterType) != services {
+		t.Error(last.Len(xds.ClusterType))
 	}
 	runtime.KeepAlive(c)
 	runtime.KeepAlive(responses)

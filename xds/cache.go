@@ -109,26 +109,37 @@ func (c *cache) apply(r response, at time.Time) outcome {
 
 	seen := make(map[string]bool, len(r.resources))
 	nameless := false
+	var jobs []*job
 	for i, resource := range r.resources {
+		j := &job{index: i, received: resource}
 		name := resource.name
 		if name == "" && !t.opaque {
 			name = peekName(resource.body)
 		}
-		key := Key{Type: t.url, Name: name}
+		j.key = Key{Type: t.url, Name: name}
 		switch {
 		case name == "" && !t.opaque:
 			nameless = true
+			jobs = append(jobs, j)
 		case !t.wildcard && t.wanted[name] == 0:
 			// It was unsubscribed from after the server had sent it.
 			continue
-		}
-		err := e.put(t, key, resource, seen[name] && (name != "" || t.opaque))
-		if err != nil {
-			e.errors = append(e.errors, fmt.Errorf("resource %d, %s: %w", i, key, err))
-			c.rejected.set(key, Rejection{Key: key, Err: err})
+		case seen[name]:
+			e.reject(j, errors.New("is in the response twice"))
+		case !e.same(j):
+			jobs = append(jobs, j)
 		}
 		seen[name] = true
-		c.pending.delete(key)
+		c.pending.delete(j.key)
+	}
+	decodeAll(t.resourceType, jobs)
+	for _, j := range jobs {
+		if j.err != nil {
+			e.reject(j, j.err)
+			continue
+		}
+		c.rejected.delete(j.key)
+		e.puts[j.key.Name] = j.decoded
 	}
 
 	for _, name := range r.removed {
@@ -162,25 +173,22 @@ type edit struct {
 	errors  []error
 }
 
-func (e *edit) put(t *cachedType, key Key, in received, twice bool) error {
-	if twice {
-		return errors.New("is in the response twice")
+// same tells whether a resource is byte for byte the one that is held, and takes over its version.
+func (e *edit) same(j *job) bool {
+	old := e.snapshot.Get(j.key)
+	if old == nil || j.body.GetTypeUrl() != j.key.Type || !bytes.Equal(old.Body.GetValue(), j.body.GetValue()) {
+		return false
 	}
-	if old := e.snapshot.Get(key); old != nil && in.body.GetTypeUrl() == t.url &&
-		bytes.Equal(old.Body.GetValue(), in.body.GetValue()) {
-		e.rejected.delete(key)
-		if in.version != old.Version {
-			e.renewed = append(e.renewed, &Resource{Key: key, Version: in.version, Body: old.Body})
-		}
-		return nil
+	e.rejected.delete(j.key)
+	if j.version != old.Version {
+		e.renewed = append(e.renewed, &Resource{Key: j.key, Version: j.version, Body: old.Body})
 	}
-	d, err := t.decode(in.name, in.version, in.body)
-	if err != nil {
-		return err
-	}
-	e.rejected.delete(key)
-	e.puts[key.Name] = d
-	return nil
+	return true
+}
+
+func (e *edit) reject(j *job, err error) {
+	e.errors = append(e.errors, fmt.Errorf("resource %d, %s: %w", j.index, j.key, err))
+	e.rejected.set(j.key, Rejection{Key: j.key, Err: err})
 }
 
 func (e *edit) remove(key Key) {
@@ -222,8 +230,10 @@ func (e *edit) setRefs(t *cachedType, name string, refs []Key) {
 func (e *edit) finish(t *cachedType, at time.Time) outcome {
 	put := make([]*Resource, 0, len(e.puts))
 	changed := make([]Key, 0, len(e.puts)+len(e.removed))
+	holds := make([]*decodedMessage, 0, len(e.puts))
 	for name, d := range e.puts {
 		e.setRefs(t, name, d.refs)
+		holds = append(holds, d.message)
 		put = append(put, d.Resource)
 		changed = append(changed, d.Key)
 	}
@@ -239,7 +249,9 @@ func (e *edit) finish(t *cachedType, at time.Time) outcome {
 	pending, pendingChanged := e.pending.list()
 	rejected, rejectedChanged := e.rejected.list()
 	return outcome{
-		update:        Update{Snapshot: e.snapshot, Changed: changed, Pending: pending, Rejected: rejected, Received: at},
+		update: Update{
+			Snapshot: e.snapshot, Changed: changed, Pending: pending, Rejected: rejected, Received: at, holds: holds,
+		},
 		news:          len(changed) > 0 || pendingChanged || rejectedChanged,
 		errors:        e.errors,
 		subscriptions: subscriptions,

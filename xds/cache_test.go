@@ -9,11 +9,11 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-func clusterBody(t testing.TB, name string) *anypb.Any {
-	t.Helper()
+func clusterBody(tb testing.TB, name string) *anypb.Any {
+	tb.Helper()
 	body, err := anypb.New(&clusterpb.Cluster{Name: name})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return body
 }

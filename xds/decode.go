@@ -3,6 +3,9 @@ package xds
 import (
 	"errors"
 	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -11,7 +14,42 @@ import (
 // decoded is a resource that passed, and what it needs.
 type decoded struct {
 	*Resource
-	refs []Key
+	message *decodedMessage // nil for an opaque one
+	refs    []Key
+}
+
+// job is a resource of a response on its way through decode.
+type job struct {
+	received
+	index   int // in the response
+	key     Key
+	decoded decoded
+	err     error
+}
+
+// parallelFrom is the number of resources from which on decoding is shared out over the processors.
+// Only the first sync and changes to much of a mesh have as many.
+const parallelFrom = 64
+
+// decodeAll completes the jobs, and returns when all are done.
+func decodeAll(t resourceType, jobs []*job) {
+	workers := runtime.GOMAXPROCS(0)
+	if len(jobs) < parallelFrom {
+		workers = 1
+	}
+	var next atomic.Int64
+	work := func() {
+		for i := next.Add(1) - 1; i < int64(len(jobs)); i = next.Add(1) - 1 {
+			j := jobs[i]
+			j.decoded, j.err = t.decode(j.name, j.version, j.body)
+		}
+	}
+	var others sync.WaitGroup
+	for range workers - 1 {
+		others.Go(work)
+	}
+	work()
+	others.Wait()
 }
 
 // decode checks one resource: its type, its encoding, its name, and the constraints of its proto.
@@ -53,7 +91,7 @@ func (t resourceType) decode(wireName, version string, body *anypb.Any) (decoded
 			return decoded{}, err
 		}
 	}
-	r.cache(m)
+	d.message = r.cache(m)
 	return d, nil
 }
 

@@ -2,6 +2,7 @@ package xds_test
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 
 	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -81,7 +82,7 @@ func TestDeltaAndStateOfTheWorldAgree(t *testing.T) {
 				set(xds.Key{Type: xds.ListenerType, Name: l.GetName()}, l)
 			case "route":
 				r := xdstest.Mesh(rapid.IntRange(1, 3).Draw(rt, "hosts"), 1).Routes[0]
-				r.Name = fmt.Sprint(8000 + i)
+				r.Name = strconv.Itoa(8000 + i)
 				set(xds.Key{Type: xds.RouteType, Name: r.GetName()}, r)
 			case "remove":
 				for _, key := range []xds.Key{

@@ -88,7 +88,7 @@ func (s *FileSource) Run(ctx context.Context, deliver func(Update)) error {
 			return nil
 		case <-quiet.C:
 			// Watch before reading, so that no change falls between the two.
-			s.watch(watcher)
+			s.watch(ctx, watcher)
 			for _, r := range s.files.load() {
 				s.logger.LogAttrs(ctx, slog.LevelWarn, "resource file rejected, keeping its last good content",
 					slog.String("resource", r.Key.String()), slog.Any("error", r.Err))
@@ -113,12 +113,12 @@ func (s *FileSource) Run(ctx context.Context, deliver func(Update)) error {
 
 // watch follows the path's own directory entry and, for a directory, what is in it. Watches follow
 // the inode, so they are made afresh after each change.
-func (s *FileSource) watch(watcher *fsnotify.Watcher) {
+func (s *FileSource) watch(ctx context.Context, watcher *fsnotify.Watcher) {
 	for _, dir := range []string{filepath.Dir(s.config.Path), s.config.Path} {
 		// Removing fails when it was not watched, which is as good.
 		_ = watcher.Remove(dir)
 		if err := watcher.Add(dir); err != nil {
-			s.logger.LogAttrs(context.Background(), slog.LevelWarn, "cannot watch resource files",
+			s.logger.LogAttrs(ctx, slog.LevelWarn, "cannot watch resource files",
 				slog.String("path", dir), slog.Any("error", err))
 		}
 	}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/types/known/anypb"
@@ -83,8 +85,7 @@ func (c *fileContent) documents(content []byte) error {
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			return fmt.Errorf("%s: ends in the middle of a value", position(content, int64(len(content))))
 		case err != nil:
-			var syntax *json.SyntaxError
-			if errors.As(err, &syntax) {
+			if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 				return fmt.Errorf("%s: %w", position(content, syntax.Offset), err)
 			}
 			return err
@@ -122,7 +123,8 @@ func (c *fileContent) value(raw json.RawMessage) error {
 	case object["resources"] != nil || object["versionInfo"] != nil || object["version_info"] != nil:
 		return c.response(object)
 	case object["configs"] != nil:
-		return c.dump(object["configs"])
+		c.dump(object["configs"])
+		return nil
 	case object["@type"] != nil:
 		c.resource(raw, "", "")
 		return nil
@@ -165,36 +167,31 @@ func (c *fileContent) response(object map[string]json.RawMessage) error {
 
 // dump reads the resources in effect from Envoy's or istiod's config dump: whatever it holds of a
 // known type, except for the states in which Envoy keeps what it does not serve.
-func (c *fileContent) dump(raw json.RawMessage) error {
+func (c *fileContent) dump(raw json.RawMessage) {
 	var list []json.RawMessage
 	if json.Unmarshal(raw, &list) == nil {
 		for _, element := range list {
-			if err := c.dump(element); err != nil {
-				return err
-			}
+			c.dump(element)
 		}
-		return nil
+		return
 	}
 	var object map[string]json.RawMessage
 	if json.Unmarshal(raw, &object) != nil {
-		return nil
+		return // a number or a text
 	}
 	if url := text(object, "@type"); url != "" && !lookupType(url).opaque {
 		c.resource(raw, "", "")
-		return nil
+		return
 	}
-	for key, value := range object {
+	for _, key := range slices.Sorted(maps.Keys(object)) {
 		switch key {
 		case "bootstrap",
 			"error_state", "errorState", "draining_state", "drainingState", "warming_state", "warmingState",
 			"dynamic_warming_clusters", "dynamicWarmingClusters", "dynamic_warming_secrets", "dynamicWarmingSecrets":
 		default:
-			if err := c.dump(value); err != nil {
-				return err
-			}
+			c.dump(object[key])
 		}
 	}
-	return nil
 }
 
 func (c *fileContent) resource(raw json.RawMessage, name, version string) {

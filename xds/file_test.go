@@ -30,20 +30,20 @@ func clusterJSON(names ...string) string {
 	return `{"version_info": "1", "type_url": "` + xds.ClusterType + `", "resources": [` + strings.Join(resources, ",\n") + `]}`
 }
 
-func load(t testing.TB, path string) xds.Update {
-	t.Helper()
+func load(tb testing.TB, path string) xds.Update {
+	tb.Helper()
 	s, rejected, err := xds.LoadFiles(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return xds.Update{Snapshot: s, Rejected: rejected}
 }
 
-func loadText(t testing.TB, name, content string) xds.Update {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	write(t, path, content)
-	return load(t, path)
+func loadText(tb testing.TB, name, content string) xds.Update {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), name)
+	write(tb, path, content)
+	return load(tb, path)
 }
 
 func TestRecordedScenariosLoadCompletely(t *testing.T) {
@@ -209,13 +209,13 @@ func TestTheFirstOfTwoFilesWithTheSameResourceCounts(t *testing.T) {
 }
 
 // follow runs a file source on the path.
-func follow(t testing.TB, path string) *observer {
-	t.Helper()
+func follow(tb testing.TB, path string) *observer {
+	tb.Helper()
 	source, err := xds.NewFileSource(xds.FileConfig{Path: path, Debounce: 5 * time.Millisecond})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return observe(t, source)
+	return observe(tb, source)
 }
 
 func clusters(want string) func(xds.Update) bool {

@@ -45,86 +45,92 @@ func rejectedNames(u xds.Update) string {
 // Amesh dropped all routes of a route configuration when one could not be translated, and
 // apisix-mesh-agent a whole EDS response for one unknown cluster.
 func TestABadResourceIsRefusedAndItsSiblingsApply(t *testing.T) {
-	bothVariants(t, func(t *testing.T, world bool) {
-		srv := xdstest.NewServer(t)
-		srv.Set(staticCluster("a"), invalidCluster("b"), staticCluster("c"))
-		srv.SetRaw("d", truncated(xdstest.Any(staticCluster("d"))))
-		log := &records{}
-		client, o := connectWith(t, xds.Config{Address: srv.Addr(), StateOfTheWorld: world, Logger: newLogger(log)})
+	for name, world := range variants() {
+		t.Run(name, func(t *testing.T) {
+			srv := xdstest.NewServer(t)
+			srv.Set(staticCluster("a"), invalidCluster("b"), staticCluster("c"))
+			srv.SetRaw("d", truncated(xdstest.Any(staticCluster("d"))))
+			log := &records{}
+			client, o := connectWith(t, xds.Config{Address: srv.Addr(), StateOfTheWorld: world, Logger: newLogger(log)})
 
-		u := o.wait("first sync", everything)
+			u := o.wait("first sync", everything)
 
-		if got := strings.Join(names(u.Snapshot, xds.ClusterType), " "); got != "a c" {
-			t.Errorf("clusters %q, want a c", got)
-		}
-		if got := rejectedNames(u); got != "b d" {
-			t.Errorf("rejected %q, want b d", got)
-		}
-		nack := srv.WaitRequest("NACK", isNACK(xds.ClusterType))
-		for _, want := range []string{"Cluster b", "Cluster d", "ConnectTimeout"} {
-			if !strings.Contains(nack.Error, want) {
-				t.Errorf("error_detail does not say %q: %s", want, nack.Error)
+			if got := strings.Join(names(u.Snapshot, xds.ClusterType), " "); got != "a c" {
+				t.Errorf("clusters %q, want a c", got)
 			}
-		}
-		if nack.Version != "" {
-			t.Errorf("the NACK claims version %q as accepted", nack.Version)
-		}
-		if got := client.Status().Types[xds.ClusterType].Rejected; got != 2 {
-			t.Errorf("status: %d rejected", got)
-		}
-		if len(log.containing("resource rejected")) != 2 {
-			t.Errorf("log: %q", log.containing("rejected"))
-		}
-	})
+			if got := rejectedNames(u); got != "b d" {
+				t.Errorf("rejected %q, want b d", got)
+			}
+			nack := srv.WaitRequest("NACK", isNACK(xds.ClusterType))
+			for _, want := range []string{"Cluster b", "Cluster d", "ConnectTimeout"} {
+				if !strings.Contains(nack.Error, want) {
+					t.Errorf("error_detail does not say %q: %s", want, nack.Error)
+				}
+			}
+			if nack.Version != "" {
+				t.Errorf("the NACK claims version %q as accepted", nack.Version)
+			}
+			if got := client.Status().Types[xds.ClusterType].Rejected; got != 2 {
+				t.Errorf("status: %d rejected", got)
+			}
+			if len(log.containing("resource rejected")) != 2 {
+				t.Errorf("log: %q", log.containing("rejected"))
+			}
+		})
+	}
 }
 
 func TestABadUpdateKeepsTheLastGoodVersionUntilTheNextGoodOne(t *testing.T) {
-	bothVariants(t, func(t *testing.T, world bool) {
-		srv := xdstest.NewServer(t)
-		srv.Set(staticCluster("a"), staticCluster("b"))
-		client, o := connect(t, srv, world)
-		o.wait("first sync", everything)
-		srv.WaitAnswered(xds.ClusterType)
-		accepted := client.Status().Types[xds.ClusterType].Version
+	for name, world := range variants() {
+		t.Run(name, func(t *testing.T) {
+			srv := xdstest.NewServer(t)
+			srv.Set(staticCluster("a"), staticCluster("b"))
+			client, o := connect(t, srv, world)
+			o.wait("first sync", everything)
+			srv.WaitAnswered(xds.ClusterType)
+			accepted := client.Status().Types[xds.ClusterType].Version
 
-		srv.Set(invalidCluster("a"))
-		u := o.wait("rejection", func(u xds.Update) bool { return len(u.Rejected) == 1 })
-		if got := message[*clusterpb.Cluster](t, u, xds.ClusterType, "a"); got.GetConnectTimeout() != nil {
-			t.Errorf("cluster a is %v", got)
-		}
-		nack := srv.WaitRequest("NACK", isNACK(xds.ClusterType))
-		if world && nack.Version != accepted {
-			t.Errorf("the NACK has version %q, want the last accepted one %q", nack.Version, accepted)
-		}
+			srv.Set(invalidCluster("a"))
+			u := o.wait("rejection", func(u xds.Update) bool { return len(u.Rejected) == 1 })
+			if got := message[*clusterpb.Cluster](t, u, xds.ClusterType, "a"); got.GetConnectTimeout() != nil {
+				t.Errorf("cluster a is %v", got)
+			}
+			nack := srv.WaitRequest("NACK", isNACK(xds.ClusterType))
+			if world && nack.Version != accepted {
+				t.Errorf("the NACK has version %q, want the last accepted one %q", nack.Version, accepted)
+			}
 
-		// Nothing new: the same rejection again is not an Update.
-		srv.WaitAnswered(xds.ClusterType)
-		before, _ := o.updates()
-		srv.Push(xds.ClusterType)
-		srv.WaitAnswered(xds.ClusterType)
-		if after, _ := o.updates(); after != before {
-			t.Errorf("%d updates for a repeated rejection", after-before)
-		}
+			// Nothing new: the same rejection again is not an Update.
+			srv.WaitAnswered(xds.ClusterType)
+			before, _ := o.updates()
+			srv.Push(xds.ClusterType)
+			srv.WaitAnswered(xds.ClusterType)
+			if after, _ := o.updates(); after != before {
+				t.Errorf("%d updates for a repeated rejection", after-before)
+			}
 
-		fixed := staticCluster("a")
-		fixed.ConnectTimeout = durationpb.New(time.Second)
-		srv.Set(fixed)
-		u = o.wait("recovery", func(u xds.Update) bool { return len(u.Rejected) == 0 })
-		if got := message[*clusterpb.Cluster](t, u, xds.ClusterType, "a"); got.GetConnectTimeout().AsDuration() != time.Second {
-			t.Errorf("cluster a is %v", got)
-		}
-	})
+			fixed := staticCluster("a")
+			fixed.ConnectTimeout = durationpb.New(time.Second)
+			srv.Set(fixed)
+			u = o.wait("recovery", func(u xds.Update) bool { return len(u.Rejected) == 0 })
+			if got := message[*clusterpb.Cluster](t, u, xds.ClusterType, "a"); got.GetConnectTimeout().AsDuration() != time.Second {
+				t.Errorf("cluster a is %v", got)
+			}
+		})
+	}
 }
 
 func TestRemovingARefusedResourceClearsItsRejection(t *testing.T) {
-	bothVariants(t, func(t *testing.T, world bool) {
-		srv := xdstest.NewServer(t)
-		srv.Set(staticCluster("a"), invalidCluster("b"))
-		_, o := connect(t, srv, world)
-		o.wait("rejection", func(u xds.Update) bool { return len(u.Rejected) == 1 })
-		srv.Remove(xds.ClusterType, "b")
-		o.wait("no rejection", func(u xds.Update) bool { return len(u.Rejected) == 0 })
-	})
+	for name, world := range variants() {
+		t.Run(name, func(t *testing.T) {
+			srv := xdstest.NewServer(t)
+			srv.Set(staticCluster("a"), invalidCluster("b"))
+			_, o := connect(t, srv, world)
+			o.wait("rejection", func(u xds.Update) bool { return len(u.Rejected) == 1 })
+			srv.Remove(xds.ClusterType, "b")
+			o.wait("no rejection", func(u xds.Update) bool { return len(u.Rejected) == 0 })
+		})
+	}
 }
 
 // A state-of-the-world response says by absence what is removed. A resource so damaged that its
@@ -150,44 +156,48 @@ func TestAResourceWithoutAReadableNameRemovesNothing(t *testing.T) {
 }
 
 func TestAListenerWithABrokenConnectionManagerIsRefused(t *testing.T) {
-	bothVariants(t, func(t *testing.T, world bool) {
-		broken := xdstest.Listener(8001)
-		config := broken.GetFilterChains()[0].GetFilters()[0].GetTypedConfig()
-		config.Value = config.GetValue()[:len(config.GetValue())-1]
-		srv := xdstest.NewServer(t)
-		srv.Set(xdstest.Listener(8000), broken, &routepb.RouteConfiguration{Name: "8000"})
-		_, o := connect(t, srv, world)
+	for name, world := range variants() {
+		t.Run(name, func(t *testing.T) {
+			broken := xdstest.Listener(8001)
+			config := broken.GetFilterChains()[0].GetFilters()[0].GetTypedConfig()
+			config.Value = config.GetValue()[:len(config.GetValue())-1]
+			srv := xdstest.NewServer(t)
+			srv.Set(xdstest.Listener(8000), broken, &routepb.RouteConfiguration{Name: "8000"})
+			_, o := connect(t, srv, world)
 
-		u := o.wait("first sync", everything)
+			u := o.wait("first sync", everything)
 
-		if got := strings.Join(names(u.Snapshot, xds.ListenerType), " "); got != "0.0.0.0_8000" {
-			t.Errorf("listeners %q", got)
-		}
-		if len(u.Rejected) != 1 || !strings.Contains(u.Rejected[0].Err.Error(), "filter_chains[0]") {
-			t.Errorf("rejected %v", u.Rejected)
-		}
-	})
+			if got := strings.Join(names(u.Snapshot, xds.ListenerType), " "); got != "0.0.0.0_8000" {
+				t.Errorf("listeners %q", got)
+			}
+			if len(u.Rejected) != 1 || !strings.Contains(u.Rejected[0].Err.Error(), "filter_chains[0]") {
+				t.Errorf("rejected %v", u.Rejected)
+			}
+		})
+	}
 }
 
 // What a filter does is for the translation to judge, so that it can be reported as what it is.
 func TestAFilterOfUnknownTypeIsAccepted(t *testing.T) {
-	bothVariants(t, func(t *testing.T, world bool) {
-		unknown := xdstest.Listener(8000)
-		chain := unknown.GetFilterChains()[0]
-		chain.Filters = append([]*listenerpb.Filter{{
-			Name:       "of another world",
-			ConfigType: &listenerpb.Filter_TypedConfig{TypedConfig: &anypb.Any{TypeUrl: "type.googleapis.com/other.World", Value: []byte{0xff}}},
-		}}, chain.GetFilters()...)
-		srv := xdstest.NewServer(t)
-		srv.Set(unknown, &routepb.RouteConfiguration{Name: "8000"})
-		_, o := connect(t, srv, world)
+	for name, world := range variants() {
+		t.Run(name, func(t *testing.T) {
+			unknown := xdstest.Listener(8000)
+			chain := unknown.GetFilterChains()[0]
+			chain.Filters = append([]*listenerpb.Filter{{
+				Name:       "of another world",
+				ConfigType: &listenerpb.Filter_TypedConfig{TypedConfig: &anypb.Any{TypeUrl: "type.googleapis.com/other.World", Value: []byte{0xff}}},
+			}}, chain.GetFilters()...)
+			srv := xdstest.NewServer(t)
+			srv.Set(unknown, &routepb.RouteConfiguration{Name: "8000"})
+			_, o := connect(t, srv, world)
 
-		u := o.wait("first sync", everything)
+			u := o.wait("first sync", everything)
 
-		if len(u.Rejected) > 0 || u.Snapshot.Len(xds.ListenerType) != 1 || u.Snapshot.Len(xds.RouteType) != 1 {
-			t.Error(describe(u))
-		}
-	})
+			if len(u.Rejected) > 0 || u.Snapshot.Len(xds.ListenerType) != 1 || u.Snapshot.Len(xds.RouteType) != 1 {
+				t.Error(describe(u))
+			}
+		})
+	}
 }
 
 func TestWhatIsNotWhatItSaysIsRefused(t *testing.T) {
@@ -227,19 +237,21 @@ func TestWhatIsNotWhatItSaysIsRefused(t *testing.T) {
 }
 
 func TestAResponseOfATypeThatWasNotAskedForIsIgnored(t *testing.T) {
-	bothVariants(t, func(t *testing.T, world bool) {
-		srv := xdstest.NewServer(t)
-		srv.Set(staticCluster("a"))
-		_, o := connect(t, srv, world)
-		o.wait("first sync", everything)
-		srv.Send(xdstest.Response{TypeURL: "type.googleapis.com/other.World", Resources: []xdstest.Resource{{Name: "x"}}})
-		srv.Send(xdstest.Response{TypeURL: xds.RouteType, Resources: []xdstest.Resource{
-			{Name: "8000", Body: xdstest.Any(&routepb.RouteConfiguration{Name: "8000"})},
-		}})
-		srv.Set(staticCluster("b"))
-		u := o.wait("the next push", func(u xds.Update) bool { return u.Snapshot.Len(xds.ClusterType) == 2 })
-		if u.Snapshot.Len(xds.RouteType) != 0 || srv.Streams() != 1 {
-			t.Errorf("%d streams; %s", srv.Streams(), describe(u))
-		}
-	})
+	for name, world := range variants() {
+		t.Run(name, func(t *testing.T) {
+			srv := xdstest.NewServer(t)
+			srv.Set(staticCluster("a"))
+			_, o := connect(t, srv, world)
+			o.wait("first sync", everything)
+			srv.Send(xdstest.Response{TypeURL: "type.googleapis.com/other.World", Resources: []xdstest.Resource{{Name: "x"}}})
+			srv.Send(xdstest.Response{TypeURL: xds.RouteType, Resources: []xdstest.Resource{
+				{Name: "8000", Body: xdstest.Any(&routepb.RouteConfiguration{Name: "8000"})},
+			}})
+			srv.Set(staticCluster("b"))
+			u := o.wait("the next push", func(u xds.Update) bool { return u.Snapshot.Len(xds.ClusterType) == 2 })
+			if u.Snapshot.Len(xds.RouteType) != 0 || srv.Streams() != 1 {
+				t.Errorf("%d streams; %s", srv.Streams(), describe(u))
+			}
+		})
+	}
 }

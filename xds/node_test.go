@@ -41,15 +41,15 @@ func pod() []string {
 	}
 }
 
-func node(t testing.TB, environ []string, f files) *corepb.Node {
-	t.Helper()
+func node(tb testing.TB, environ []string, f files) *corepb.Node {
+	tb.Helper()
 	config, err := xds.NodeFromEnvironment(environ, f.read)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	n, err := config.Node()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return n
 }

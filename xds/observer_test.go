@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,18 +36,18 @@ type observer struct {
 	history []xds.Update
 }
 
-func observe(t testing.TB, source xds.Source) *observer {
-	t.Helper()
+func observe(tb testing.TB, source xds.Source) *observer {
+	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	o := &observer{t: t, cancel: cancel, ended: make(chan struct{})}
+	o := &observer{t: tb, cancel: cancel, ended: make(chan struct{})}
 	o.changed = sync.NewCond(&o.mu)
 	go func() {
 		defer close(o.ended)
 		if err := source.Run(ctx, o.deliver); err != nil {
-			t.Errorf("Run: %v", err)
+			tb.Errorf("Run: %v", err)
 		}
 	}()
-	t.Cleanup(o.stop)
+	tb.Cleanup(o.stop)
 	return o
 }
 
@@ -120,11 +121,12 @@ func (o *observer) since(n int) []xds.Update {
 }
 
 func describe(u xds.Update) string {
-	s := fmt.Sprintf("pending %v rejected %v;", u.Pending, u.Rejected)
+	var s strings.Builder
+	fmt.Fprintf(&s, "pending %v rejected %v;", u.Pending, u.Rejected)
 	for _, typeURL := range u.Snapshot.Types() {
-		s += fmt.Sprintf(" %s %v", xds.ShortType(typeURL), names(u.Snapshot, typeURL))
+		fmt.Fprintf(&s, " %s %v", xds.ShortType(typeURL), names(u.Snapshot, typeURL))
 	}
-	return s
+	return s.String()
 }
 
 func names(s *xds.Snapshot, typeURL string) []string {
@@ -139,50 +141,47 @@ func names(s *xds.Snapshot, typeURL string) []string {
 func everything(u xds.Update) bool { return len(u.Pending) == 0 }
 
 // connect runs a client of the server.
-func connect(t testing.TB, srv *xdstest.Server, world bool) (*xds.Client, *observer) {
-	t.Helper()
-	return connectWith(t, xds.Config{Address: srv.Addr(), StateOfTheWorld: world})
+func connect(tb testing.TB, srv *xdstest.Server, world bool) (*xds.Client, *observer) {
+	tb.Helper()
+	return connectWith(tb, xds.Config{Address: srv.Addr(), StateOfTheWorld: world})
 }
 
 // connectWith adds to the Config what tests need: a node, and little patience between attempts.
-func connectWith(t testing.TB, config xds.Config) (*xds.Client, *observer) {
-	t.Helper()
+func connectWith(tb testing.TB, config xds.Config) (*xds.Client, *observer) {
+	tb.Helper()
 	config.Node = xdstest.Node()
 	if config.Backoff == (xds.Backoff{}) {
 		config.Backoff = xds.Backoff{Base: 5 * time.Millisecond, Max: 40 * time.Millisecond}
 	}
 	client, err := xds.New(config)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return client, observe(t, client)
+	return client, observe(tb, client)
 }
 
-// bothVariants runs a test with delta and with the state of the world.
-func bothVariants(t *testing.T, test func(t *testing.T, world bool)) {
-	t.Helper()
-	for _, world := range []bool{false, true} {
-		t.Run(map[bool]string{false: "delta", true: "state of the world"}[world], func(t *testing.T) { test(t, world) })
-	}
+// variants are the protocol variants to test, by name: whether it is the state of the world.
+func variants() map[string]bool {
+	return map[string]bool{"delta": false, "state of the world": true}
 }
 
 // message decodes a resource of the update.
-func message[T proto.Message](t testing.TB, u xds.Update, typeURL, name string) T {
-	t.Helper()
+func message[T proto.Message](tb testing.TB, u xds.Update, typeURL, name string) T {
+	tb.Helper()
 	r := u.Snapshot.Get(xds.Key{Type: typeURL, Name: name})
 	if r == nil {
-		t.Fatalf("no %s %q in: %s", xds.ShortType(typeURL), name, describe(u))
+		tb.Fatalf("no %s %q in: %s", xds.ShortType(typeURL), name, describe(u))
 	}
 	m, err := xds.Decode[T](r)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return m
 }
 
-func endpointCount(t testing.TB, u xds.Update, i int) int {
-	t.Helper()
-	cla := message[*endpointpb.ClusterLoadAssignment](t, u, xds.EndpointType, xdstest.ClusterName(i))
+func endpointCount(tb testing.TB, u xds.Update, i int) int {
+	tb.Helper()
+	cla := message[*endpointpb.ClusterLoadAssignment](tb, u, xds.EndpointType, xdstest.ClusterName(i))
 	n := 0
 	for _, locality := range cla.GetEndpoints() {
 		n += len(locality.GetLbEndpoints())
@@ -229,8 +228,8 @@ func (r *records) containing(text string) []string {
 }
 
 // awaitLog waits until so many lines contain the text.
-func awaitLog(t testing.TB, r *records, text string, n int) {
-	t.Helper()
+func awaitLog(tb testing.TB, r *records, text string, n int) {
+	tb.Helper()
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(time.Millisecond)
@@ -238,7 +237,7 @@ func awaitLog(t testing.TB, r *records, text string, n int) {
 	for len(r.containing(text)) < n {
 		select {
 		case <-deadline.C:
-			t.Fatalf("no %d log lines with %q in %q", n, text, r.containing(""))
+			tb.Fatalf("no %d log lines with %q in %q", n, text, r.containing(""))
 		case <-tick.C:
 		}
 	}

@@ -42,10 +42,12 @@ type Resource struct {
 	decoded atomic.Pointer[weak.Pointer[decodedMessage]]
 }
 
+// decodedMessage is what weak pointers point to: they need a concrete type.
 type decodedMessage struct{ message proto.Message }
 
-// Message returns the decoded resource. The result is shared and must not be modified. It decodes
-// again when the garbage collector has dropped the decoded form, so hold on to it while working.
+// Message returns the decoded resource. The result is shared and must not be modified. The decoded
+// form of what has changed lives as long as the Update that brought it. Message decodes again when
+// the garbage collector has dropped it, so hold on to the result while working.
 func (r *Resource) Message() (proto.Message, error) {
 	if p := r.decoded.Load(); p != nil {
 		if d := p.Value(); d != nil {
@@ -60,9 +62,12 @@ func (r *Resource) Message() (proto.Message, error) {
 	return m, nil
 }
 
-func (r *Resource) cache(m proto.Message) {
-	p := weak.Make(&decodedMessage{message: m})
+// cache remembers the decoded form for as long as somebody keeps what it returns.
+func (r *Resource) cache(m proto.Message) *decodedMessage {
+	d := &decodedMessage{message: m}
+	p := weak.Make(d)
 	r.decoded.Store(&p)
+	return d
 }
 
 // Decode returns the resource as T, for example Decode[*clusterpb.Cluster](r).

@@ -2,6 +2,7 @@ package xds
 
 import (
 	"iter"
+	"maps"
 	"strings"
 
 	"github.com/google/btree"
@@ -60,9 +61,7 @@ func (s *Snapshot) Types() []string {
 func (s *Snapshot) With(put []*Resource, remove []Key) *Snapshot {
 	next := &Snapshot{types: map[string]*btree.BTreeG[*Resource]{}}
 	if s != nil {
-		for t, tree := range s.types {
-			next.types[t] = tree
-		}
+		maps.Copy(next.types, s.types)
 	}
 	cloned := map[string]bool{}
 	tree := func(typeURL string) *btree.BTreeG[*Resource] {

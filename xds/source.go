@@ -16,7 +16,8 @@ type Source interface {
 	Run(ctx context.Context, deliver func(Update)) error
 }
 
-// Update is the state of the world and what is new in it.
+// Update is the state of the world and what is new in it. It also keeps the decoded forms of what is
+// new, so that they are decoded once: drop it when done, and keep the Snapshot.
 type Update struct {
 	// Snapshot is everything that is known now.
 	Snapshot *Snapshot
@@ -32,6 +33,8 @@ type Update struct {
 	Rejected []Rejection
 	// Received is when the bytes that made this Update arrived.
 	Received time.Time
+
+	holds []*decodedMessage
 }
 
 // Rejection is a resource that could not be decoded or is not valid.
@@ -58,6 +61,7 @@ func (u Update) Complete() bool {
 // newer came: the newer state, everything that changed in either, and the older time of arrival.
 func (u Update) Merge(newer Update) Update {
 	newer.Changed = sortedKeys(slices.Concat(u.Changed, newer.Changed))
+	newer.holds = slices.Concat(u.holds, newer.holds)
 	if !u.Received.IsZero() && u.Received.Before(newer.Received) {
 		newer.Received = u.Received
 	}

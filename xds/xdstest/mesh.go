@@ -2,6 +2,7 @@ package xdstest
 
 import (
 	"fmt"
+	"strconv"
 
 	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corepb "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -49,7 +50,7 @@ func Mesh(n, endpointsPer int) MeshResources {
 	for p := range min(n, meshPorts) {
 		m.Listeners = append(m.Listeners, Listener(meshPort(p)))
 		m.Routes = append(m.Routes, &routepb.RouteConfiguration{
-			Name:                           fmt.Sprint(meshPort(p)),
+			Name:                           strconv.Itoa(meshPort(p)),
 			VirtualHosts:                   hosts[p],
 			ValidateClusters:               wrapperspb.Bool(false),
 			IgnorePortInHostMatching:       true,
@@ -169,7 +170,7 @@ func Listener(port int) *listenerpb.Listener {
 	manager := &http_connection_managerpb.HttpConnectionManager{
 		StatPrefix: fmt.Sprintf("outbound_0.0.0.0_%d", port),
 		RouteSpecifier: &http_connection_managerpb.HttpConnectionManager_Rds{Rds: &http_connection_managerpb.Rds{
-			RouteConfigName: fmt.Sprint(port),
+			RouteConfigName: strconv.Itoa(port),
 			ConfigSource: &corepb.ConfigSource{
 				ConfigSourceSpecifier: &corepb.ConfigSource_Ads{Ads: &corepb.AggregatedConfigSource{}},
 				ResourceApiVersion:    corepb.ApiVersion_V3,

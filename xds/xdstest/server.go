@@ -66,17 +66,17 @@ type entry struct {
 }
 
 // NewServer starts a plaintext server on a loopback port. It stops with the test.
-func NewServer(t testing.TB) *Server {
-	t.Helper()
-	return newServer(t, options{})
+func NewServer(tb testing.TB) *Server {
+	tb.Helper()
+	return newServer(tb, options{})
 }
 
-func newServer(t testing.TB, o options) *Server {
-	t.Helper()
-	s := &Server{t: t, options: o, address: "127.0.0.1:0", world: map[xds.Key]*anypb.Any{}}
+func newServer(tb testing.TB, o options) *Server {
+	tb.Helper()
+	s := &Server{t: tb, options: o, address: "127.0.0.1:0", world: map[xds.Key]*anypb.Any{}}
 	s.changed = sync.NewCond(&s.mu)
 	s.Start()
-	t.Cleanup(s.Stop)
+	tb.Cleanup(s.Stop)
 	return s
 }
 

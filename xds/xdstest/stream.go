@@ -157,7 +157,7 @@ func (s *Server) serve(ctx context.Context, w wire) error {
 			return ctx.Err()
 		case <-st.wake:
 		}
-		responses, err, done := s.work(st)
+		responses, done, err := s.work(st)
 		if done {
 			return err
 		}
@@ -186,11 +186,11 @@ type numbered struct {
 }
 
 // work takes what has come up for a stream and returns what to send.
-func (s *Server) work(st *stream) (responses []numbered, err error, done bool) { //nolint:revive,staticcheck // err is the stream's status
+func (s *Server) work(st *stream) (responses []numbered, done bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if st.closing {
-		return nil, st.err, true
+		return nil, true, st.err
 	}
 	add := func(r Response) {
 		nonce := s.nextNonce()
@@ -204,7 +204,7 @@ func (s *Server) work(st *stream) (responses []numbered, err error, done bool) {
 	}
 	for _, r := range st.requests {
 		if s.refusal != nil {
-			return nil, s.refusal, true
+			return nil, true, s.refusal
 		}
 		if response, ok := s.answer(st, r); ok {
 			add(response)
@@ -219,7 +219,7 @@ func (s *Server) work(st *stream) (responses []numbered, err error, done bool) {
 	}
 	st.scripted = nil
 	s.changed.Broadcast()
-	return responses, nil, false
+	return responses, false, nil
 }
 
 // answer acts on a request.
@@ -306,16 +306,13 @@ func (s *Server) pushes(st *stream) []Response {
 		if w == nil || !whole[url] && news[url] == nil {
 			continue
 		}
-		response := Response{TypeURL: url}
-		switch {
-		case whole[url] || w.names == nil && !st.delta:
+		wanted := slices.Sorted(maps.Keys(news[url]))
+		if w.names != nil {
+			wanted = slices.DeleteFunc(wanted, func(n string) bool { return !w.names[n] })
+		}
+		response := s.named(url, wanted)
+		if whole[url] || w.names == nil && !st.delta {
 			response = s.whole(st, url)
-		default:
-			wanted := slices.Sorted(maps.Keys(news[url]))
-			if w.names != nil {
-				wanted = slices.DeleteFunc(wanted, func(n string) bool { return !w.names[n] })
-			}
-			response = s.named(url, wanted)
 		}
 		if w.names == nil && st.delta {
 			for _, n := range slices.Sorted(maps.Keys(news[url])) {

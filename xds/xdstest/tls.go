@@ -21,11 +21,11 @@ const ServerName = "istiod.istio-system.svc"
 
 // NewTLSServer starts a server with TLS that wants a bearer token, like istiod on port 15012; with
 // an empty token it wants none. rootFile holds the certificate to verify it with.
-func NewTLSServer(t testing.TB, token string) (s *Server, rootFile string) {
-	t.Helper()
+func NewTLSServer(tb testing.TB, token string) (s *Server, rootFile string) {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatalf("xdstest: %v", err)
+		tb.Fatalf("xdstest: %v", err)
 	}
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(time.Now().UnixNano()),
@@ -41,14 +41,14 @@ func NewTLSServer(t testing.TB, token string) (s *Server, rootFile string) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		t.Fatalf("xdstest: %v", err)
+		tb.Fatalf("xdstest: %v", err)
 	}
-	rootFile = filepath.Join(t.TempDir(), "root-cert.pem")
+	rootFile = filepath.Join(tb.TempDir(), "root-cert.pem")
 	if err := os.WriteFile(rootFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
-		t.Fatalf("xdstest: %v", err)
+		tb.Fatalf("xdstest: %v", err)
 	}
 	certificate := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-	return newServer(t, options{
+	return newServer(tb, options{
 		token: token,
 		tls:   &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}},
 	}), rootFile
