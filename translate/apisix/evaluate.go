@@ -359,21 +359,22 @@ func (e *Evaluator) Why(r Request, routeID string) string {
 
 // explain says which part of an expression does not hold.
 func (e *Expr) explain(vars Variables) string {
-	node, path := e.root, "vars"
+	node := e.root
+	path := []byte("vars")
 	for node.logic == "AND" {
 		failed := slices.IndexFunc(node.operands, func(o *exprNode) bool {
 			run := exprRun{vars: vars}
 			return !run.eval(o)
 		})
-		path += "[" + strconv.Itoa(failed+node.offset) + "]"
+		path = fmt.Appendf(path, "[%d]", failed+node.offset)
 		node = node.operands[failed]
 	}
 	if node.logic != "" {
-		return path + " " + node.String() + ": does not hold"
+		return string(path) + " " + node.String() + ": does not hold"
 	}
 	value := vars(node.variable)
 	if value == nil {
-		return path + " " + node.String() + ": is absent"
+		return string(path) + " " + node.String() + ": is absent"
 	}
-	return path + " " + node.String() + ": is " + strconv.Quote(exprText(value))
+	return string(path) + " " + node.String() + ": is " + strconv.Quote(exprText(value))
 }

@@ -403,7 +403,7 @@ func (p *pluginRun) redirect(config json.RawMessage) {
 	if forwarded, ok := p.vars.headers["x_forwarded_proto"]; ok {
 		scheme = forwarded
 	}
-	location := ""
+	var location string
 	switch {
 	case c.HTTPS && scheme != "https":
 		location = "https://" + p.vars.host + p.vars.path + p.vars.isArgs() + p.vars.args

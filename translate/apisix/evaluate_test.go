@@ -11,8 +11,8 @@ import (
 )
 
 // objects encodes routes, upstreams and plugin configs.
-func objects(t testing.TB, values ...any) []Object {
-	t.Helper()
+func objects(tb testing.TB, values ...any) []Object {
+	tb.Helper()
 	var out []Object
 	for _, v := range values {
 		var o Object
@@ -27,21 +27,21 @@ func objects(t testing.TB, values ...any) []Object {
 		case Object:
 			o = v
 		default:
-			t.Fatalf("%T is no object", v)
+			tb.Fatalf("%T is no object", v)
 		}
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		out = append(out, o)
 	}
 	return out
 }
 
-func evaluator(t testing.TB, options Options, values ...any) *Evaluator {
-	t.Helper()
-	e, err := NewEvaluator(slices.Values(objects(t, values...)), options)
+func evaluator(tb testing.TB, options Options, values ...any) *Evaluator {
+	tb.Helper()
+	e, err := NewEvaluator(slices.Values(objects(tb, values...)), options)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return e
 }
@@ -222,7 +222,9 @@ func TestVariables(t *testing.T) {
 		Eq("arg_x", "1"), Present("arg_flag"), NotEq("arg_flag", ""), Eq("arg_e", ""), Eq("arg_p", "a b&"), Absent("arg_X"),
 		Eq("http_x_multi", "a, b"), Eq("http_X-Multi", "a, b"), Eq("http_x_empty", ""), Absent("http_none"),
 		Eq("content_type", "text/plain"), Eq("cookie_s", "3"), Eq("cookie_t", "2"), Absent("cookie_none"),
-		Eq("remote_addr", "10.0.0.9"), {"server_port", "==", 9080}, Eq("proxy_protocol_tlv_0xe0", "80"), Absent("proxy_protocol_tlv_0xe1"),
+		Eq("remote_addr", "10.0.0.9"),
+		{"server_port", "==", 9080},
+		Eq("proxy_protocol_tlv_0xe0", "80"), Absent("proxy_protocol_tlv_0xe1"),
 	} {
 		e := evaluator(t, Options{}, to("r", "/*", 0, when(cond)), up())
 		if d := e.Evaluate(request); d.RouteID != "r" {
@@ -234,8 +236,15 @@ func TestVariables(t *testing.T) {
 func TestNginxRefusesBadRequests(t *testing.T) {
 	e := evaluator(t, Options{}, to("r", "/*", 0), up())
 	for _, request := range []Request{
-		{Host: "a", URI: "/%zz"}, {Host: "a", URI: "/a%00"}, {Host: "a", URI: "/.."}, {Host: "a", URI: "/a/../.."}, {Host: "a", URI: "/%"},
-		{Host: "", URI: "/"}, {Host: "a..b", URI: "/"}, {Host: "a b", URI: "/"}, {Host: "a/b", URI: "/"},
+		{Host: "a", URI: "/%zz"},
+		{Host: "a", URI: "/a%00"},
+		{Host: "a", URI: "/.."},
+		{Host: "a", URI: "/a/../.."},
+		{Host: "a", URI: "/%"},
+		{Host: "", URI: "/"},
+		{Host: "a..b", URI: "/"},
+		{Host: "a b", URI: "/"},
+		{Host: "a/b", URI: "/"},
 	} {
 		if d := e.Evaluate(request); d.Status != 400 || d.AnsweredBy != "nginx" || len(d.Notes) != 1 {
 			t.Errorf("%+v: %+v", request, d)
@@ -333,22 +342,26 @@ func TestPluginsThatAnswer(t *testing.T) {
 			[]func(*Route){with("fault-injection", object{"abort": object{"http_status": 500, "vars": []any{
 				List(Eq("http_a", "1")), List(Eq("http_b", "2"), Present("http_c")),
 			}}})},
-			Request{Headers: map[string][]string{"b": {"2"}, "c": {""}}}, 500, "fault-injection",
+			Request{Headers: map[string][]string{"b": {"2"}, "c": {""}}},
+			500, "fault-injection",
 		},
 		{
 			"fault-injection does not abort if none of its vars holds",
 			[]func(*Route){with("fault-injection", object{"abort": object{"http_status": 500, "vars": []any{List(Eq("http_a", "1"))}}})},
-			Request{}, 0, "",
+			Request{},
+			0, "",
 		},
 		{
 			"half of the requests are aborted",
 			[]func(*Route){with("fault-injection", object{"abort": object{"http_status": 500, "vars": []any{List(HexWithin(1, 2, WindowAbort))}}})},
-			Request{Vars: map[string]string{"request_id": requestID(0x7fffff, WindowAbort)}}, 500, "fault-injection",
+			Request{Vars: map[string]string{"request_id": requestID(0x7fffff, WindowAbort)}},
+			500, "fault-injection",
 		},
 		{
 			"the other half is not",
 			[]func(*Route){with("fault-injection", object{"abort": object{"http_status": 500, "vars": []any{List(HexWithin(1, 2, WindowAbort))}}})},
-			Request{Vars: map[string]string{"request_id": requestID(0x800000, WindowAbort)}}, 0, "",
+			Request{Vars: map[string]string{"request_id": requestID(0x800000, WindowAbort)}},
+			0, "",
 		},
 		{"native cors answers every OPTIONS", []func(*Route){with("cors", object{})}, Request{Method: "OPTIONS"}, 200, "cors"},
 		{
@@ -357,7 +370,8 @@ func TestPluginsThatAnswer(t *testing.T) {
 				with("fault-injection", abort(418)),
 				with("workflow", object{"rules": []any{object{"actions": []any{[]any{"return", object{"code": 403}}}}}}),
 			},
-			Request{}, 418, "fault-injection",
+			Request{},
+			418, "fault-injection",
 		},
 		{
 			"the first matching rule of workflow returns",
@@ -365,14 +379,16 @@ func TestPluginsThatAnswer(t *testing.T) {
 				object{"case": List(Eq("http_a", "1")), "actions": []any{[]any{"return", object{"code": 401}}}},
 				object{"actions": []any{[]any{"return", object{"code": 403}}}},
 			}})},
-			Request{}, 403, "workflow",
+			Request{},
+			403, "workflow",
 		},
 		{
 			"a case of workflow that does not compile always matches",
 			[]func(*Route){with("workflow", object{"rules": []any{
 				object{"case": Vars{"!OR", Eq("http_a", "1")}, "actions": []any{[]any{"return", object{"code": 403}}}},
 			}})},
-			Request{Headers: map[string][]string{"a": {"1"}}}, 403, "workflow",
+			Request{Headers: map[string][]string{"a": {"1"}}},
+			403, "workflow",
 		},
 		{
 			"a plugin whose filter does not hold is skipped",
@@ -380,17 +396,20 @@ func TestPluginsThatAnswer(t *testing.T) {
 				"_meta": object{"filter": List(Eq("http_a", "1"))},
 				"rules": []any{object{"actions": []any{[]any{"return", object{"code": 403}}}}},
 			})},
-			Request{}, 0, "",
+			Request{},
+			0, "",
 		},
 		{
 			"a disabled plugin is skipped",
 			[]func(*Route){with("fault-injection", object{"_meta": object{"disable": true}, "abort": object{"http_status": 404}})},
-			Request{}, 0, "",
+			Request{},
+			0, "",
 		},
 		{
 			"traffic-split with a missing upstream is 500",
 			[]func(*Route){with("traffic-split", object{"rules": []any{object{"weighted_upstreams": []any{object{"upstream_id": "none"}}}}})},
-			Request{}, 500, "traffic-split",
+			Request{},
+			500, "traffic-split",
 		},
 		{"a missing upstream is 502", []func(*Route){func(r *Route) { r.UpstreamID = "none" }}, Request{}, 502, "upstream"},
 		{"an upstream without nodes is 503", []func(*Route){func(r *Route) { r.UpstreamID = "empty" }}, Request{}, 503, "upstream"},
@@ -400,7 +419,8 @@ func TestPluginsThatAnswer(t *testing.T) {
 		{
 			"a plugin of the route replaces the one of the plugin_config",
 			[]func(*Route){func(r *Route) { r.PluginConfigID = "teapot" }, with("fault-injection", abort(409))},
-			Request{}, 409, "fault-injection",
+			Request{},
+			409, "fault-injection",
 		},
 	}
 	for _, test := range tests {
@@ -515,6 +535,7 @@ func TestTrafficSplit(t *testing.T) {
 
 // manyRoutes is a sidecar's world: services of five hosts with three routes and a terminal each.
 func manyRoutes(tb testing.TB, n int) []Object {
+	tb.Helper()
 	var values []any
 	guard := Eq("proxy_protocol_tlv_0xe0", "80")
 	for i := 0; len(values) < n; i++ {

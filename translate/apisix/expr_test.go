@@ -9,7 +9,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func decodeExpr(t testing.TB, text string) any {
+func decodeExpr(t *testing.T, text string) any {
 	t.Helper()
 	var v any
 	if err := json.Unmarshal([]byte(text), &v); err != nil {

@@ -65,7 +65,7 @@ func TestWeightSlicesDivideRequestsInProportion(t *testing.T) {
 		for _, w := range weights {
 			total += float64(w)
 		}
-		const samples = 4096
+		const samples = 512
 		counts := make([]int, len(weights))
 		slices := WeightSlices(weights)
 		regexes := make([]*pcre, len(slices))

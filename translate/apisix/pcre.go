@@ -41,8 +41,7 @@ func compilePCRE(pattern string, fold bool) (*pcre, error) {
 
 // regexError tells syntax that PCRE knows and Go does not from syntax that is broken in both.
 func regexError(err error) error {
-	var syntaxErr *syntax.Error
-	if errors.As(err, &syntaxErr) {
+	if syntaxErr, ok := errors.AsType[*syntax.Error](err); ok {
 		switch syntaxErr.Code {
 		case syntax.ErrMissingBracket, syntax.ErrMissingParen, syntax.ErrUnexpectedParen,
 			syntax.ErrMissingRepeatArgument, syntax.ErrTrailingBackslash, syntax.ErrInvalidCharRange:

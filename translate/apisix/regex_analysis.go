@@ -66,6 +66,7 @@ func literalPrefix(re *syntax.Regexp) (prefix string, complete bool) {
 			prefix = commonPrefix(prefix, other)
 		}
 		return prefix, complete
+	default: // what can match different strings, or the empty one
 	}
 	return "", false
 }
@@ -163,6 +164,7 @@ func firstRunes(re *syntax.Regexp) []rune {
 		return re.Rune
 	case syntax.OpCapture, syntax.OpConcat, syntax.OpPlus:
 		return firstRunes(re.Sub[0])
+	default: // anything, or nothing
 	}
 	return nil
 }

@@ -82,6 +82,7 @@ func (s *Schemas) Check(o Object) error {
 		return fmt.Errorf("%s: %w", o.Key(), err)
 	}
 	var errs []error
+	fillDefaults(schema, value)
 	if err := schema.Validate(value); err != nil {
 		errs = append(errs, fmt.Errorf("%s: %w", o.Key(), err))
 	}
@@ -97,12 +98,41 @@ func (s *Schemas) Check(o Object) error {
 		case !ok:
 			errs = append(errs, fmt.Errorf("%s: plugins.%s: APISIX has no such plugin", o.Key(), name))
 		case schema != nil:
+			fillDefaults(schema, plugins[name])
 			if err := schema.Validate(plugins[name]); err != nil {
 				errs = append(errs, fmt.Errorf("%s: plugins.%s: %w", o.Key(), name, err))
 			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// fillDefaults sets missing properties to their defaults, as APISIX's validator does: conditions of a
+// schema count on that, such as "if policy is redis" where policy has the default local. Tables are
+// left out: Lua has one kind, and an empty list comes as {}.
+func fillDefaults(schema *jsonschema.Schema, value any) {
+	switch value := value.(type) {
+	case map[string]any:
+		for name, property := range schema.Properties {
+			if child, ok := value[name]; ok {
+				fillDefaults(property, child)
+				continue
+			}
+			if property.Default == nil {
+				continue
+			}
+			switch fallback := (*property.Default).(type) {
+			case string, bool, json.Number:
+				value[name] = fallback
+			}
+		}
+	case []any:
+		if items, ok := schema.Items.(*jsonschema.Schema); ok {
+			for _, element := range value {
+				fillDefaults(items, element)
+			}
+		}
+	}
 }
 
 // schemaCompiler compiles schemas that refer to nothing outside themselves.
