@@ -79,7 +79,9 @@ func (s *Store) compact(revision int64) {
 	if changed {
 		next.index = s.index.clone()
 	}
-	s.publish(&next)
+	// Nobody is woken: whoever waits has everything up to the current revision, so a compaction
+	// does not overtake him, and next keeps the channel that he waits on.
+	s.current.Store(&next)
 }
 
 // compactChain forgets the versions of a key that nobody at revision or later can see, and the key

@@ -509,6 +509,38 @@ func (m *model) history(revision int64) ([]Change, error) {
 	return kept, nil
 }
 
+// bytes is the size of all versions that can still be seen, as Stats counts it.
+func (m *model) bytes() int64 {
+	last := map[string]*Event{}
+	var size int64
+	keep := func(e *Event) { size += versionSize + int64(len(e.KV.Value)) }
+	keys := map[string]bool{}
+	for i, events := range m.changes {
+		revision := m.base + int64(i)
+		if revision >= m.compact && len(events) > 0 {
+			size += blockSize
+		}
+		for _, e := range events {
+			if revision <= m.compact {
+				last[string(e.KV.Key)] = &e
+				continue
+			}
+			keep(&e)
+			keys[string(e.KV.Key)] = true
+		}
+	}
+	for k, e := range last {
+		if !e.Delete || e.KV.ModRevision == m.compact {
+			keep(e)
+			keys[k] = true
+		}
+	}
+	for k := range keys {
+		size += chainSize + int64(len(k))
+	}
+	return size
+}
+
 // sameError reports whether an error of the store is the one that the model gives.
 func sameError(got, want error) bool {
 	if want == nil {

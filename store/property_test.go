@@ -301,6 +301,7 @@ func checkAgainstModel(t *rapid.T) {
 			sameOutcome(t, "history", got.Changes, err, want, wantErr)
 			stats := s.Stats()
 			equal(t, "keys", stats.Keys, int64(len(m.at(m.revision()))))
+			equal(t, "bytes", stats.Bytes, m.bytes())
 			equal(t, "watchers", stats.Watchers, int64(len(cursors)))
 			equal(t, "leases", stats.Leases, int64(len(m.leases)))
 		},

@@ -43,10 +43,10 @@ func (op *RangeOp) read(from index, current int64) RangeResult {
 	if revision <= 0 {
 		revision = current
 	}
-	// As etcd does, filters and sorting see everything in the range, and the limit comes last.
+	// The limit comes after filters and sorting. Keys beyond it are still counted.
 	ordered := op.SortTarget == SortByKey && op.SortOrder != SortDescend
 	enough := int64(-1)
-	if op.Limit > 0 && ordered && !op.filters() {
+	if op.Limit > 0 && ordered {
 		enough = op.Limit
 	}
 	from.ascend(keyRange{op.Key, op.End}, func(c *chain) bool {
@@ -81,10 +81,6 @@ func (op *RangeOp) read(from index, current int64) RangeResult {
 		}
 	}
 	return result
-}
-
-func (op *RangeOp) filters() bool {
-	return op.MinModRevision != 0 || op.MaxModRevision != 0 || op.MinCreateRevision != 0 || op.MaxCreateRevision != 0
 }
 
 func (op *RangeOp) admits(kv *KeyValue) bool {

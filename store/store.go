@@ -39,7 +39,7 @@ type snapshot struct {
 	keys     int64
 	bytes    int64
 	closed   bool
-	changed  chan struct{} // closed when the next snapshot is published
+	changed  chan struct{} // closed when there is a later revision, or the store is closed
 }
 
 // New returns a store with nothing in it.
@@ -148,8 +148,8 @@ func (s *Store) lock() error {
 	return nil
 }
 
-// publish makes next the current snapshot and wakes whoever waits for a change. This is all that a
-// commit costs for its watchers. The caller holds mu.
+// publish makes next, a later revision or the store's end, the current snapshot and wakes whoever waits
+// for it. This is all that a commit costs for its watchers. The caller holds mu.
 func (s *Store) publish(next *snapshot) {
 	if next.closed {
 		next.changed = s.ready

@@ -201,6 +201,9 @@ func TestTxnValidation(t *testing.T) {
 		"ignore_value after nested from-key": {
 			Txn{Success: []Op{nested([]Op{del("z", "\x00"), del("t", "\x00")}, nil), keep("there")}}, ErrKeyNotFound,
 		},
+		"ignore_value after two from-key deletes": {
+			Txn{Success: []Op{del("t", "\x00"), del("z", "\x00"), keep("there")}}, ErrKeyNotFound,
+		},
 		"future range":                     {Txn{Success: []Op{put("a", "1"), get("a", "", 5)}}, ErrFutureRevision},
 		"compacted range":                  {Txn{Success: []Op{put("a", "1"), get("a", "", 1)}}, ErrCompacted},
 		"negative revision counts as old":  {Txn{Success: []Op{get("a", "", -1)}}, ErrCompacted},
@@ -250,6 +253,41 @@ func TestDeleteFromKeyAndPutInOneTxn(t *testing.T) {
 		{KV: &KeyValue{Key: []byte("a"), Value: []byte("new"), CreateRevision: 3, ModRevision: 3, Version: 1}},
 	}
 	if diff := cmp.Diff(want, blocks[0].Events); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// etcd reads prev_kv at the revision before, so a put that the same transaction deletes again is never
+// a previous value. The response of the delete does carry it.
+func TestPreviousValueIsFromBeforeTheTxn(t *testing.T) {
+	s := newStore(t, Config{})
+	mustPut(t, s, "a", "old")
+	result, err := s.Txn(Txn{Success: []Op{
+		nested([]Op{put("a", "passing"), put("b", "passing")}, nil),
+		nested([]Op{{Delete: &DeleteOp{Key: []byte("a"), End: []byte("c"), PrevKV: true}}}, nil),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, prev := range result.Results[1].Txn.Results[0].Delete.Prevs {
+		if string(prev.Value) != "passing" {
+			t.Errorf("the delete answers that %s was %s", prev.Key, prev.Value)
+		}
+	}
+	blocks, err := mustWatch(t, s, "a", "c", 3).Next(0)
+	if err != nil || len(blocks) != 1 {
+		t.Fatal(blocks, err)
+	}
+	var got []string
+	for _, e := range blocks[0].Events {
+		before := "nothing"
+		if e.Prev != nil {
+			before = string(e.Prev.Value)
+		}
+		got = append(got, fmt.Sprintf("%s %v after %s", e.KV.Key, e.Delete, before))
+	}
+	want := []string{"a false after old", "b false after nothing", "a true after old", "b true after nothing"}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }

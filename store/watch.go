@@ -117,9 +117,9 @@ func (c *Cursor) collect(snap *snapshot, maxRevisions int) []*Block {
 	return blocks
 }
 
-// Wait returns a channel that is closed when Next may have something to say: a commit, a compaction or
-// the store's end. It is closed already if the last Next left something behind. The channel is good
-// until the next call of Next.
+// Wait returns a channel that is closed when Next may have something to say: after a commit or the
+// store's end. It is closed already if the last Next left something behind, which is also the only
+// cursor that a compaction can overtake. The channel is good until the next call of Next.
 func (c *Cursor) Wait() <-chan struct{} { return c.something }
 
 // Close ends the cursor. Next returns ErrClosed from then on.

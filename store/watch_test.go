@@ -17,6 +17,7 @@ func TestWatchStarts(t *testing.T) {
 	}{
 		"from now":                  {0, []int64{7}, nil},
 		"from the past":             {5, []int64{5, 6, 7}, nil},
+		"from the current revision": {6, []int64{6, 7}, nil},
 		"from the compact revision": {3, []int64{3, 4, 5, 6, 7}, nil},
 		"from before it":            {2, nil, ErrCompacted},
 		"from a negative revision":  {-1, nil, ErrCompacted},
@@ -42,6 +43,9 @@ func TestWatchStarts(t *testing.T) {
 			}
 			if c.Start() != 6 {
 				t.Errorf("the watch was made at %d", c.Start())
+			}
+			if history := test.start != 0 && test.start <= 6; isClosed(c.Wait()) != history {
+				t.Errorf("there is something to wait for: %v, want %v", !history, history)
 			}
 			mustPut(t, s, "a", "last")
 			if got := mustNext(t, c, 0); !slices.Equal(got, test.want) {
@@ -141,7 +145,7 @@ func TestPositionBeforeTheFirstBlock(t *testing.T) {
 	}
 }
 
-func TestCompactionWakesAndEndsAnOvertakenWatch(t *testing.T) {
+func TestCompactionEndsOnlyAnOvertakenWatch(t *testing.T) {
 	s := newStore(t, Config{})
 	c := mustWatch(t, s, "a", "", 0)
 	caughtUp := mustWatch(t, s, "a", "", 0)
@@ -150,17 +154,28 @@ func TestCompactionWakesAndEndsAnOvertakenWatch(t *testing.T) {
 	}
 	mustNext(t, caughtUp, 0)
 	mustNext(t, c, 1)
-	wait := caughtUp.Wait()
 	mustCompact(t, s, 4)
-	if !isClosed(wait) {
-		t.Error("the compaction woke nobody")
+	if isClosed(caughtUp.Wait()) {
+		t.Error("the compaction woke a watch that has everything")
 	}
 	if got := mustNext(t, caughtUp, 0); got != nil {
 		t.Errorf("the watch that had everything got %v", got)
 	}
+	if !isClosed(c.Wait()) {
+		t.Error("the overtaken watch is not told")
+	}
 	var compacted *CompactedError
 	if _, err := c.Next(0); !errors.As(err, &compacted) || compacted.CompactRevision != 4 {
 		t.Errorf("the overtaken watch got %v", err)
+	}
+	wait := caughtUp.Wait()
+	mustCompact(t, s, 6)
+	mustPut(t, s, "a", "") // 7
+	if !isClosed(wait) {
+		t.Error("a watch that waited through a compaction was not woken by the put after it")
+	}
+	if got := mustNext(t, caughtUp, 0); !slices.Equal(got, []int64{7}) {
+		t.Errorf("it got %v", got)
 	}
 }
 
