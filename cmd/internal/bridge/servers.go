@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"meshbridge/translate"
 )
 
 // shutdownGrace bounds how long a request in flight may take once the bridge stops.
@@ -92,7 +94,7 @@ func (b *Bridge) serveDiagnostics(w http.ResponseWriter, _ *http.Request) {
 		writeText(w, http.StatusServiceUnavailable, "nothing has been translated yet\n")
 		return
 	}
-	writeJSON(w, http.StatusOK, v.Diagnostics)
+	writeJSON(w, http.StatusOK, append([]translate.Diagnostic{}, v.Diagnostics...)) // [] and not null
 }
 
 func writeText(w http.ResponseWriter, status int, text string) {

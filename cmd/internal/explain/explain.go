@@ -190,7 +190,9 @@ func choose(w World, q Query, u *url.URL) (chain *translate.Chain, reason string
 // one on any address, and a chain for the server name over one for any.
 func fit(c *translate.Chain, q Query, u *url.URL, conn translate.Connection) int {
 	switch {
-	case !c.HTTP, c.Port != conn.Port, c.TLS != (u.Scheme == "https"):
+	case !c.HTTP, c.Port != conn.Port:
+		return -1
+	case c.TLS != (u.Scheme == "https") && !c.MeshTLS: // inside mesh TLS, clients speak http
 		return -1
 	case q.Direction != "" && c.Direction != q.Direction:
 		return -1
@@ -198,6 +200,9 @@ func fit(c *translate.Chain, q Query, u *url.URL, conn translate.Connection) int
 		return -1
 	}
 	score := 0
+	if !c.MeshTLS {
+		score++ // http on a port that takes both is plaintext
+	}
 	if !c.Address.IsUnspecified() && c.Address.IsValid() {
 		own := append([]netip.Addr{c.Address}, c.AdditionalAddresses...)
 		if !slices.Contains(own, conn.Address) && !serves(c, u.Hostname()) {
