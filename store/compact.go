@@ -79,8 +79,8 @@ func (s *Store) compact(revision int64) {
 	if changed {
 		next.index = s.index.clone()
 	}
-	// Nobody is woken: whoever waits has everything up to the current revision, so a compaction
-	// does not overtake him, and next keeps the channel that he waits on.
+	// No cursor is woken: one that waits has everything up to the current revision, so a compaction
+	// does not overtake it, and next keeps the channel that it waits on.
 	s.current.Store(&next)
 }
 
