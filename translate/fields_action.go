@@ -94,7 +94,7 @@ func understoodInClusters(message protoreflect.FullName) []string {
 		}
 	case "envoy.config.cluster.v3.UpstreamConnectionOptions":
 		return []string{
-			"set_local_interface_name_on_upstream_connections", // statistics only
+			"set_local_interface_name_on_upstream_connections", // logs only
 		}
 	case "envoy.config.cluster.v3.Cluster.CommonLbConfig":
 		return []string{
@@ -103,7 +103,7 @@ func understoodInClusters(message protoreflect.FullName) []string {
 			"update_merge_window", "ignore_new_hosts_until_first_hc", // changes are merged, and endpoints healthy, as EDS has them
 			"close_connections_on_host_set_change", // idle connections to endpoints that are gone time out
 		}
-	case "envoy.config.cluster.v3.Cluster.LeastRequestLbConfig", "envoy.config.cluster.v3.Cluster.RoundRobinLbConfig":
+	case "envoy.config.cluster.v3.Cluster.LeastRequestLbConfig":
 		return []string{
 			"choice_count", "active_request_bias", // APISIX compares all endpoints
 		}

@@ -173,6 +173,7 @@ func limitConcurrency(cluster string, limit uint32) limitConn {
 		KeyType:             "var_combination",
 		Key:                 apisix.Var("hostname") + "-" + apisix.EscapeTemplate(cluster),
 		RejectedCode:        503,
+		Policy:              "local",
 	}
 }
 

@@ -91,6 +91,9 @@ type limitConn struct {
 	KeyType             string  `json:"key_type"`
 	Key                 string  `json:"key"`
 	RejectedCode        int     `json:"rejected_code"`
+	// Policy is "local". By the letter of its schema, the plugin wants the settings of Redis where
+	// none is named.
+	Policy string `json:"policy"`
 }
 
 // answerStatus returns the plugins that answer a request with a status and an empty body.
