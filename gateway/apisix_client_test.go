@@ -118,6 +118,7 @@ func mutate(tb testing.TB, s *store.Store, random *rand.Rand, changes int) {
 
 func TestAPISIXFollowsTheStore(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
+		t.Helper()
 		s := start(t, gateway.Config{})
 		seed(t, s.store)
 		put(t, s.store, "/apisix/routes/1", `{"uri":"/a"}`)
@@ -140,6 +141,7 @@ func TestAPISIXFollowsTheStore(t *testing.T) {
 // content, and nothing goes wrong in it on the way.
 func TestAPISIXStaysEqualThroughDisturbances(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
+		t.Helper()
 		for seedNumber := range uint64(4) {
 			random := rand.New(rand.NewPCG(seedNumber, 1))
 			s := start(t, gateway.Config{})
@@ -170,6 +172,7 @@ func TestAPISIXStaysEqualThroughDisturbances(t *testing.T) {
 // life, and APISIX keeps what it had for ever.
 func TestAPISIXRecoversFromARestartWithANewEpoch(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
+		t.Helper()
 		const epoch = 1_763_800_000_000
 		first := newStore(t, store.Config{BaseRevision: epoch, RefuseFuture: true})
 		seed(t, first)
@@ -198,6 +201,7 @@ func TestAPISIXRecoversFromARestartWithANewEpoch(t *testing.T) {
 // The same store behind a server that comes back: nothing was missed, so nothing is loaded again.
 func TestAPISIXResumesAfterAServerRestartOnTheSameStore(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
+		t.Helper()
 		s := start(t, gateway.Config{})
 		seed(t, s.store)
 		c := runAPISIX(t, version, s.url)
@@ -253,6 +257,7 @@ func TestBusyAPISIXIsOvertakenByCompaction(t *testing.T) {
 
 func TestAPISIXStartsBeforeItsServer(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
+		t.Helper()
 		placeholder := start(t, gateway.Config{})
 		if err := placeholder.stop(); err != nil {
 			t.Fatal(err)
@@ -269,6 +274,7 @@ func TestAPISIXStartsBeforeItsServer(t *testing.T) {
 // The whole life of apisix init_etcd against a server that owns the directories' keys.
 func TestInitEtcdSucceeds(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
+		t.Helper()
 		s := start(t, gateway.Config{Admit: func(w gateway.Write) gateway.Admission {
 			if strings.HasSuffix(string(w.Key), "/") && !w.Delete {
 				return gateway.Ignored

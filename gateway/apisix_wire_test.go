@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -167,9 +168,9 @@ func grant(tb testing.TB, s *store.Store) int64 {
 func TestEachRevisionIsOneFrameWithARisingRevision(t *testing.T) {
 	s := start(t, gateway.Config{})
 	for n := range 1000 {
-		put(t, s.store, "/apisix/routes/1", fmt.Sprint(n))
+		put(t, s.store, "/apisix/routes/1", strconv.Itoa(n))
 		if n%3 == 0 {
-			put(t, s.store, "/elsewhere", fmt.Sprint(n))
+			put(t, s.store, "/elsewhere", strconv.Itoa(n))
 		}
 	}
 	w := watchRaw(t, s, `{"create_request":{"key":"L2FwaXNpeC8=","range_end":"L2FwaXNpeDA=","start_revision":1}}`)
@@ -180,7 +181,7 @@ func TestEachRevisionIsOneFrameWithARisingRevision(t *testing.T) {
 		if f.Header.Revision <= last || len(f.Events) != 1 || f.Events[0].KV.ModRevision != f.Header.Revision {
 			t.Fatalf("frame %d after revision %d: %+v", n, last, f)
 		}
-		if string(f.Events[0].KV.Value) != fmt.Sprint(n) {
+		if string(f.Events[0].KV.Value) != strconv.Itoa(n) {
 			t.Fatalf("frame %d has %s", n, f.Events[0].KV.Value)
 		}
 		last = f.Header.Revision
@@ -335,7 +336,7 @@ func TestCORSAndOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Body.Close()
-	if r.StatusCode != 200 || r.ContentLength != 0 {
+	if r.StatusCode != http.StatusOK || r.ContentLength != 0 {
 		t.Errorf("status %d, length %d", r.StatusCode, r.ContentLength)
 	}
 	for name, want := range map[string]string{

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -104,7 +105,7 @@ func BenchmarkRange10kGRPC(b *testing.B) {
 func fanOut(b *testing.B, open func(b *testing.B, s *server, got func())) {
 	b.Helper()
 	for _, watchers := range []int{1, 100, 1000} {
-		b.Run(fmt.Sprint(watchers), func(b *testing.B) {
+		b.Run(strconv.Itoa(watchers), func(b *testing.B) {
 			s := start(b, gateway.Config{})
 			var count atomic.Int64
 			var all atomic.Pointer[sync.WaitGroup]
@@ -130,6 +131,7 @@ func fanOut(b *testing.B, open func(b *testing.B, s *server, got func())) {
 
 func BenchmarkFanOutHTTP(b *testing.B) {
 	fanOut(b, func(b *testing.B, s *server, got func()) {
+		b.Helper()
 		body := `{"create_request":{"key":"L2FwaXNpeC8=","range_end":"L2FwaXNpeDA="}}`
 		conn, err := net.Dial("tcp", s.addr)
 		if err != nil {
@@ -158,6 +160,7 @@ func BenchmarkFanOutHTTP(b *testing.B) {
 
 func BenchmarkFanOutGRPC(b *testing.B) {
 	fanOut(b, func(b *testing.B, s *server, got func()) {
+		b.Helper()
 		stream := openWatch(b, s, create(&pb.WatchCreateRequest{Key: []byte("/apisix/"), RangeEnd: []byte("/apisix0")}))
 		receive(b, stream)
 		go func() {

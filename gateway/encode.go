@@ -97,10 +97,10 @@ func (s *Server) appendJSONEvents(buf []byte, revision int64, events []store.Eve
 		} else {
 			buf = append(buf, `{"kv":`...)
 		}
-		buf = appendJSONKeyValue(buf, e.KV)
+		buf = s.appendJSONKeyValue(buf, e.KV)
 		if prevKV && e.Prev != nil {
 			buf = append(buf, `,"prev_kv":`...)
-			buf = appendJSONKeyValue(buf, e.Prev)
+			buf = s.appendJSONKeyValue(buf, e.Prev)
 		}
 		buf = append(buf, '}')
 	}
@@ -124,16 +124,16 @@ func (s *Server) appendJSONHeader(buf []byte, revision int64) []byte {
 
 // appendJSONKeyValue appends a key-value in etcd's JSON: zero values left out, 64-bit integers as
 // strings.
-func appendJSONKeyValue(buf []byte, kv *store.KeyValue) []byte {
+func (s *Server) appendJSONKeyValue(buf []byte, kv *store.KeyValue) []byte {
 	buf = append(buf, `{"key":"`...)
-	buf = base64.StdEncoding.AppendEncode(buf, kv.Key)
+	buf = s.base64.append(buf, kv.Key)
 	buf = append(buf, '"')
 	buf = appendJSONInt(buf, "create_revision", kv.CreateRevision)
 	buf = appendJSONInt(buf, "mod_revision", kv.ModRevision)
 	buf = appendJSONInt(buf, "version", kv.Version)
 	if len(kv.Value) > 0 {
 		buf = append(buf, `,"value":"`...)
-		buf = base64.StdEncoding.AppendEncode(buf, kv.Value)
+		buf = s.base64.append(buf, kv.Value)
 		buf = append(buf, '"')
 	}
 	buf = appendJSONInt(buf, "lease", kv.Lease)

@@ -40,6 +40,7 @@ func (h *holder) hold(key, _ []byte) <-chan struct{} {
 // APISIX takes an empty answer for an empty world and deletes everything it has.
 func TestHeldAPISIXSeesNothingButTheWholeWorld(t *testing.T) {
 	eachVersion(t, func(t *testing.T, version string) {
+		t.Helper()
 		h := newHolder()
 		st := newStore(t, store.Config{BaseRevision: 1000, RefuseFuture: true})
 		s := start(t, gateway.Config{Store: st, Hold: h.hold})

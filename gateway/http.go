@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -155,8 +156,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	var body bytes.Buffer
 	body.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
 	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxJSONBytes)); err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
+		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return nil, errBodySize(tooLarge.Limit + 1)
 		}
 		return nil, status.Errorf(codes.InvalidArgument, "reading the request: %v", err)
@@ -174,6 +174,6 @@ func errBodySize(size int64) error {
 // written takes the result of the last write of a response. That the client is gone is not an event.
 func (h *httpHandler) written(_ int, err error) {
 	if err != nil {
-		h.log.Debug("response not written", "error", err)
+		h.log.Debug("response not written", slog.Any("error", err))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -52,7 +53,7 @@ func TestRangeOptionsReachTheStore(t *testing.T) {
 		}
 		var got strings.Builder
 		for _, kv := range r.Kvs {
-			fmt.Fprintf(&got, "%s ", kv.Key)
+			fmt.Fprintf(&got, "%s ", kv.GetKey())
 		}
 		if r.More {
 			got.WriteString("more ")
@@ -61,8 +62,8 @@ func TestRangeOptionsReachTheStore(t *testing.T) {
 		if got.String() != test.want {
 			t.Errorf("%s: got %q, want %q", name, got.String(), test.want)
 		}
-		if r.Header.Revision != 6 {
-			t.Errorf("%s: header revision %d", name, r.Header.Revision)
+		if r.Header.GetRevision() != 6 {
+			t.Errorf("%s: header revision %d", name, r.Header.GetRevision())
 		}
 	}
 }
@@ -85,7 +86,7 @@ func TestTxn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Succeeded || r.Header.Revision != 3 || len(r.Responses) != 3 {
+	if r.Succeeded || r.Header.GetRevision() != 3 || len(r.Responses) != 3 {
 		t.Fatalf("%+v", r)
 	}
 	if p := r.Responses[0].GetResponsePut(); p.GetHeader().GetRevision() != 3 || p.GetHeader().GetClusterId() != 0 {
@@ -126,7 +127,7 @@ func TestErrorsAreEtcdsOwn(t *testing.T) {
 	}
 	var many []*pb.RequestOp
 	for n := range 129 {
-		many = append(many, putOf(fmt.Sprint(n)))
+		many = append(many, putOf(strconv.Itoa(n)))
 	}
 	deep := &pb.TxnRequest{}
 	for range 200 {
@@ -156,8 +157,7 @@ func TestErrorsAreEtcdsOwn(t *testing.T) {
 		"lease too long":        {lease(), rpctypes.ErrLeaseTTLTooLarge},
 	} {
 		want := test.want
-		var etcdError rpctypes.EtcdError
-		if errors.As(test.got, &etcdError) { // of the wrapped client
+		if etcdError, ok := errors.AsType[rpctypes.EtcdError](test.got); ok { // of the wrapped client
 			if etcdError.Error() != want.Error() {
 				t.Errorf("%s: got %v, want %v", name, test.got, want)
 			}
@@ -201,7 +201,7 @@ func TestLeases(t *testing.T) {
 		t.Errorf("leases: %+v, %v", leases, err)
 	}
 	revoked, err := c.Revoke(ctx, lease.ID)
-	if err != nil || revoked.Header.Revision != 3 {
+	if err != nil || revoked.Header.GetRevision() != 3 {
 		t.Errorf("revoke: %+v, %v", revoked, err)
 	}
 	if got, err := c.Get(ctx, "/a"); err != nil || got.Count != 0 {
@@ -224,7 +224,7 @@ func TestMaintenanceAndCluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st.Leader == 0 || st.Leader != st.Header.MemberId || st.DbSize <= 0 || st.RaftTerm == 0 ||
+	if st.Leader == 0 || st.Leader != st.Header.GetMemberId() || st.DbSize <= 0 || st.RaftTerm == 0 ||
 		st.RaftIndex < st.RaftAppliedIndex || st.RaftAppliedIndex == 0 || len(st.Errors) > 0 {
 		t.Errorf("status: %v", st)
 	}
@@ -233,7 +233,7 @@ func TestMaintenanceAndCluster(t *testing.T) {
 		t.Fatalf("members: %v, %v", members, err)
 	}
 	m := members.Members[0]
-	if diff := cmp.Diff([]string{"http://127.0.0.1:2379"}, m.ClientURLs); diff != "" || m.Name != "n1" || m.ID != st.Leader {
+	if diff := cmp.Diff([]string{"http://127.0.0.1:2379"}, m.GetClientURLs()); diff != "" || m.GetName() != "n1" || m.GetID() != st.Leader {
 		t.Errorf("member: %v", m)
 	}
 	if alarms, err := c.AlarmList(ctx); err != nil || len(alarms.Alarms) > 0 {
@@ -311,16 +311,16 @@ func TestAdmission(t *testing.T) {
 		t.Errorf("over HTTP: %d %s", status, body)
 	}
 
-	if r, err := c.Put(ctx, "/dir/1", "x", clientv3.WithPrevKV()); err != nil || r.Header.Revision != 1 || r.PrevKv != nil {
+	if r, err := c.Put(ctx, "/dir/1", "x", clientv3.WithPrevKV()); err != nil || r.Header.GetRevision() != 1 || r.PrevKv != nil {
 		t.Errorf("ignored put: %v, %v", r, err)
 	}
-	if r, err := c.Delete(ctx, "/dir/1"); err != nil || r.Header.Revision != 1 || r.Deleted != 0 {
+	if r, err := c.Delete(ctx, "/dir/1"); err != nil || r.Header.GetRevision() != 1 || r.Deleted != 0 {
 		t.Errorf("ignored delete: %v, %v", r, err)
 	}
 	r, err := c.Txn(ctx).Then(
 		clientv3.OpPut("/dir/1", "x"), clientv3.OpPut("/free", "y"), clientv3.OpDelete("/dir/2"), clientv3.OpGet("/free"),
 	).Commit()
-	if err != nil || !r.Succeeded || r.Header.Revision != 2 || len(r.Responses) != 4 {
+	if err != nil || !r.Succeeded || r.Header.GetRevision() != 2 || len(r.Responses) != 4 {
 		t.Fatalf("txn with ignored writes: %v, %v", r, err)
 	}
 	if r.Responses[0].GetResponsePut() == nil || r.Responses[1].GetResponsePut() == nil ||

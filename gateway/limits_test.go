@@ -175,7 +175,7 @@ func TestBodyInPieces(t *testing.T) {
 		}
 		response, _ := io.ReadAll(r.Body)
 		_ = r.Body.Close()
-		if r.StatusCode != 200 || !bytes.Contains(response, []byte(`"count":"1"`)) {
+		if r.StatusCode != http.StatusOK || !bytes.Contains(response, []byte(`"count":"1"`)) {
 			t.Errorf("%s: %d %s", name, r.StatusCode, response)
 		}
 	}

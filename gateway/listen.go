@@ -44,7 +44,7 @@ func (e *endpoint) split(ctx context.Context, l net.Listener, grpcConns, httpCon
 			// Out of file descriptors, or the client was gone before it was accepted.
 			e.log.LogAttrs(ctx, slog.LevelWarn, "accepting failed", slog.Any("error", err))
 			if err := pause(ctx, 20*time.Millisecond); err != nil {
-				return nil //nolint:nilerr // the end of ctx is how serving ends
+				return nil
 			}
 			continue
 		case err != nil:

@@ -111,7 +111,7 @@ func TestHealthOfBothProtocols(t *testing.T) {
 		}
 		body, _ := io.ReadAll(r.Body)
 		_ = r.Body.Close()
-		if string(body) != want || r.StatusCode != 200 || !strings.HasPrefix(r.Header.Get("Content-Type"), "text/plain") {
+		if string(body) != want || r.StatusCode != http.StatusOK || !strings.HasPrefix(r.Header.Get("Content-Type"), "text/plain") {
 			t.Errorf("%s: %d %q %q", path, r.StatusCode, r.Header.Get("Content-Type"), body)
 		}
 	}

@@ -66,7 +66,7 @@ func (h *httpHandler) writeRange(w http.ResponseWriter, result *store.RangeResul
 		} else {
 			buf = append(buf, ',')
 		}
-		buf = appendJSONKeyValue(buf, kv)
+		buf = h.appendJSONKeyValue(buf, kv)
 	}
 	if len(result.KVs) > 0 {
 		buf = append(buf, ']')

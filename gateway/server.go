@@ -45,6 +45,7 @@ type Server struct {
 	store    *store.Store
 	log      *slog.Logger
 	metrics  *metrics
+	base64   *base64Pairs
 	delivery delivery
 	buffers  sync.Pool     // of *[]byte, scratch space for HTTP responses
 	ready    chan struct{} // always closed
@@ -65,7 +66,7 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("gateway: registering metrics: %w", err)
 		}
 	}
-	s := &Server{cfg: cfg, store: cfg.Store, log: cfg.Logger, metrics: m, ready: make(chan struct{})}
+	s := &Server{cfg: cfg, store: cfg.Store, log: cfg.Logger, metrics: m, base64: newBase64Pairs(), ready: make(chan struct{})}
 	close(s.ready)
 	return s, nil
 }
@@ -174,7 +175,6 @@ func (e *endpoint) grpcServer() *grpc.Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 2 * time.Hour, Timeout: 20 * time.Second}),
 		grpc.ConnectionTimeout(headerTimeout),
-		grpc.SharedWriteBuffer(true),
 		grpc.WaitForHandlers(true),
 		grpc.UnaryInterceptor(e.metrics.unary),
 		grpc.StreamInterceptor(e.metrics.stream),

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -65,29 +66,29 @@ func receive(tb testing.TB, stream pb.Watch_WatchClient) *pb.WatchResponse {
 
 // describe is a response in one line.
 func describe(r *pb.WatchResponse) string {
-	out := fmt.Sprintf("id %d rev %d", r.GetWatchId(), r.GetHeader().GetRevision())
-	if r.GetCreated() {
-		out += " created"
-	}
-	if r.GetCanceled() {
-		out += " canceled"
-	}
-	if r.GetCompactRevision() != 0 {
-		out += fmt.Sprintf(" compact %d", r.GetCompactRevision())
-	}
-	if r.GetCancelReason() != "" {
-		out += " " + r.GetCancelReason()
-	}
-	if r.GetFragment() {
-		out += " fragment"
-	}
-	for _, e := range r.GetEvents() {
-		out += fmt.Sprintf(" %s %s@%d", e.GetType(), e.GetKv().GetKey(), e.GetKv().GetModRevision())
-		if e.GetPrevKv() != nil {
-			out += fmt.Sprintf(" was %s@%d", e.GetPrevKv().GetValue(), e.GetPrevKv().GetModRevision())
+	var out strings.Builder
+	fmt.Fprintf(&out, "id %d rev %d", r.GetWatchId(), r.GetHeader().GetRevision())
+	for _, flag := range []struct {
+		name string
+		set  bool
+	}{{"created", r.GetCreated()}, {"canceled", r.GetCanceled()}, {"fragment", r.GetFragment()}} {
+		if flag.set {
+			fmt.Fprintf(&out, " %s", flag.name)
 		}
 	}
-	return out
+	if r.GetCompactRevision() != 0 {
+		fmt.Fprintf(&out, " compact %d", r.GetCompactRevision())
+	}
+	if r.GetCancelReason() != "" {
+		fmt.Fprintf(&out, " %s", r.GetCancelReason())
+	}
+	for _, e := range r.GetEvents() {
+		fmt.Fprintf(&out, " %s %s@%d", e.GetType(), e.GetKv().GetKey(), e.GetKv().GetModRevision())
+		if e.GetPrevKv() != nil {
+			fmt.Fprintf(&out, " was %s@%d", e.GetPrevKv().GetValue(), e.GetPrevKv().GetModRevision())
+		}
+	}
+	return out.String()
 }
 
 func TestWatchOverGRPC(t *testing.T) {
@@ -103,23 +104,28 @@ func TestWatchOverGRPC(t *testing.T) {
 			[]string{"id 0 rev 4 created", "id 0 rev 6 PUT /a@6"},
 		},
 		"history, batched": {
-			[]*pb.WatchRequest{create(&pb.WatchCreateRequest{Key: a, RangeEnd: []byte("/c"), StartRevision: 1})}, nil,
+			[]*pb.WatchRequest{create(&pb.WatchCreateRequest{Key: a, RangeEnd: []byte("/c"), StartRevision: 1})},
+			nil,
 			[]string{"id 0 rev 4 created", "id 0 rev 4 PUT /a@2 PUT /b@3 DELETE /a@4"},
 		},
 		"previous values": {
-			[]*pb.WatchRequest{create(&pb.WatchCreateRequest{Key: a, StartRevision: 2, PrevKv: true})}, nil,
+			[]*pb.WatchRequest{create(&pb.WatchCreateRequest{Key: a, StartRevision: 2, PrevKv: true})},
+			nil,
 			[]string{"id 0 rev 4 created", "id 0 rev 4 PUT /a@2 DELETE /a@4 was 1@2"},
 		},
 		"no puts": {
-			[]*pb.WatchRequest{create(&pb.WatchCreateRequest{Key: a, StartRevision: 2, Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NOPUT}})}, nil,
+			[]*pb.WatchRequest{create(&pb.WatchCreateRequest{Key: a, StartRevision: 2, Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NOPUT}})},
+			nil,
 			[]string{"id 0 rev 4 created", "id 0 rev 4 DELETE /a@4"},
 		},
 		"no deletes": {
-			[]*pb.WatchRequest{create(&pb.WatchCreateRequest{Key: a, StartRevision: 2, Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NODELETE}})}, nil,
+			[]*pb.WatchRequest{create(&pb.WatchCreateRequest{Key: a, StartRevision: 2, Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NODELETE}})},
+			nil,
 			[]string{"id 0 rev 4 created", "id 0 rev 2 PUT /a@2"},
 		},
 		"everything": {
-			[]*pb.WatchRequest{create(&pb.WatchCreateRequest{RangeEnd: []byte{0}, StartRevision: 3})}, nil,
+			[]*pb.WatchRequest{create(&pb.WatchCreateRequest{RangeEnd: []byte{0}, StartRevision: 3})},
+			nil,
 			[]string{"id 0 rev 4 created", "id 0 rev 4 PUT /b@3 DELETE /a@4"},
 		},
 		"the future": {
@@ -128,19 +134,23 @@ func TestWatchOverGRPC(t *testing.T) {
 			[]string{"id 0 rev 4 created", "id 0 rev 6 PUT /b@6"},
 		},
 		"an empty range": {
-			[]*pb.WatchRequest{create(&pb.WatchCreateRequest{Key: b, RangeEnd: a}), create(&pb.WatchCreateRequest{Key: b})}, nil,
+			[]*pb.WatchRequest{create(&pb.WatchCreateRequest{Key: b, RangeEnd: a}), create(&pb.WatchCreateRequest{Key: b})},
+			nil,
 			[]string{"id -1 rev 4 created canceled mvcc: watcher range is empty", "id 0 rev 4 created"},
 		},
 		"a negative start": {
-			[]*pb.WatchRequest{create(&pb.WatchCreateRequest{Key: b, StartRevision: -1}), create(&pb.WatchCreateRequest{Key: b})}, nil,
+			[]*pb.WatchRequest{create(&pb.WatchCreateRequest{Key: b, StartRevision: -1}), create(&pb.WatchCreateRequest{Key: b})},
+			nil,
 			[]string{"id -1 rev 4 created canceled etcdserver: mvcc: required revision has been compacted", "id 0 rev 4 created"},
 		},
 		"a duplicate id": {
-			[]*pb.WatchRequest{create(&pb.WatchCreateRequest{Key: b, WatchId: 1}), create(&pb.WatchCreateRequest{Key: a, WatchId: 1})}, nil,
+			[]*pb.WatchRequest{create(&pb.WatchCreateRequest{Key: b, WatchId: 1}), create(&pb.WatchCreateRequest{Key: a, WatchId: 1})},
+			nil,
 			[]string{"id 1 rev 4 created", "id -1 rev 4 created canceled mvcc: duplicate watch ID provided on the WatchStream"},
 		},
 		"ids of both kinds": {
-			[]*pb.WatchRequest{create(&pb.WatchCreateRequest{Key: b, WatchId: 1}), create(&pb.WatchCreateRequest{Key: b}), create(&pb.WatchCreateRequest{Key: b})}, nil,
+			[]*pb.WatchRequest{create(&pb.WatchCreateRequest{Key: b, WatchId: 1}), create(&pb.WatchCreateRequest{Key: b}), create(&pb.WatchCreateRequest{Key: b})},
+			nil,
 			[]string{"id 1 rev 4 created", "id 0 rev 4 created", "id 2 rev 4 created"},
 		},
 		"cancel": {
@@ -149,7 +159,8 @@ func TestWatchOverGRPC(t *testing.T) {
 			[]string{"id 0 rev 4 created", "id 0 rev 4 canceled", "id 1 rev 4 created", "id 1 rev 6 PUT /a@6"},
 		},
 		"progress": {
-			[]*pb.WatchRequest{askProgress(), create(&pb.WatchCreateRequest{Key: b, StartRevision: 1}), askProgress()}, nil,
+			[]*pb.WatchRequest{askProgress(), create(&pb.WatchCreateRequest{Key: b, StartRevision: 1}), askProgress()},
+			nil,
 			[]string{"id 0 rev 4 created", "id 0 rev 3 PUT /b@3", "id -1 rev 4"},
 		},
 		"no progress while one waits for the future": {
@@ -514,7 +525,7 @@ func TestEtcdClientResumesItsWatch(t *testing.T) {
 	seen := 0
 	take := func() {
 		for _, e := range (<-events).Events {
-			if got := string(e.Kv.Value); got != fmt.Sprint(seen) {
+			if got := string(e.GetKv().GetValue()); got != strconv.Itoa(seen) {
 				t.Fatalf("event %d is %s", seen, got)
 			}
 			seen++
