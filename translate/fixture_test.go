@@ -16,11 +16,11 @@ import (
 )
 
 // newAny packs a message.
-func newAny(t testing.TB, m proto.Message) *anypb.Any {
-	t.Helper()
+func newAny(tb testing.TB, m proto.Message) *anypb.Any {
+	tb.Helper()
 	a, err := anypb.New(m)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return a
 }
@@ -43,16 +43,16 @@ func loadOf(cluster string, n int) *endpointpb.ClusterLoadAssignment {
 }
 
 // outboundListener is a listener as istiod sends it to sidecars for HTTP services.
-func outboundListener(t testing.TB, host string, port int, rds string) *xds.Resource {
-	t.Helper()
+func outboundListener(tb testing.TB, host string, port int, rds string) *xds.Resource {
+	tb.Helper()
 	hcm := &http_connection_managerpb.HttpConnectionManager{
 		RouteSpecifier: &http_connection_managerpb.HttpConnectionManager_Rds{Rds: &http_connection_managerpb.Rds{RouteConfigName: rds}},
 	}
 	name := fmt.Sprintf("%s_%d", host, port)
-	return newResource(t, name, &listenerpb.Listener{
+	return newResource(tb, name, &listenerpb.Listener{
 		Name: name, Address: socketAddressOf(host, port), BindToPort: wrapperspb.Bool(false), TrafficDirection: corepb.TrafficDirection_OUTBOUND,
 		FilterChains: []*listenerpb.FilterChain{{Filters: []*listenerpb.Filter{{
-			Name: "envoy.filters.network.http_connection_manager", ConfigType: &listenerpb.Filter_TypedConfig{TypedConfig: newAny(t, hcm)},
+			Name: "envoy.filters.network.http_connection_manager", ConfigType: &listenerpb.Filter_TypedConfig{TypedConfig: newAny(tb, hcm)},
 		}}}},
 	})
 }

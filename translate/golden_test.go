@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -32,11 +33,11 @@ type scenario struct {
 	router   bool
 }
 
-func loadScenarios(t testing.TB) []scenario {
-	t.Helper()
+func loadScenarios(tb testing.TB) []scenario {
+	tb.Helper()
 	entries, err := os.ReadDir(scenarios)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var out []scenario
 	for _, e := range entries {
@@ -50,14 +51,14 @@ func loadScenarios(t testing.TB) []scenario {
 		}
 		raw, err := os.ReadFile(filepath.Join(dir, "node.json"))
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if err := json.Unmarshal(raw, &node); err != nil {
-			t.Fatalf("%s: %v", dir, err)
+			tb.Fatalf("%s: %v", dir, err)
 		}
 		snap, rejected, err := xds.LoadFiles(filepath.Join(dir, "xds"))
 		if err != nil || len(rejected) > 0 {
-			t.Fatalf("%s: %v, rejected %v", dir, err, rejected)
+			tb.Fatalf("%s: %v, rejected %v", dir, err, rejected)
 		}
 		s := scenario{name: e.Name(), snapshot: snap, router: strings.HasPrefix(node.ID, "router~")}
 		s.options.NodeID = node.ID
@@ -85,11 +86,11 @@ func (s scenario) with(p Profile) Options {
 	return opts
 }
 
-func translated(t testing.TB, opts Options, snap *xds.Snapshot) *State {
-	t.Helper()
+func translated(tb testing.TB, opts Options, snap *xds.Snapshot) *State {
+	tb.Helper()
 	s, _, err := Translate(opts, snap, Inputs{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }
@@ -142,8 +143,8 @@ func compareGolden(t *testing.T, path string, got []byte) {
 }
 
 // render is a State as people review it.
-func render(t testing.TB, s *State) []byte {
-	t.Helper()
+func render(tb testing.TB, s *State) []byte {
+	tb.Helper()
 	doc := struct {
 		Objects     map[string]map[string]json.RawMessage `json:"objects,omitempty"`
 		Diagnostics []string                              `json:"diagnostics,omitempty"`
@@ -164,10 +165,7 @@ func render(t testing.TB, s *State) []byte {
 		case c.NotServed != "":
 			state = "is not served: " + c.NotServed
 		case len(c.Denied) > 0:
-			state = "answers 403:"
-			for _, code := range c.Denied {
-				state += " " + string(code)
-			}
+			state = fmt.Sprintf("answers 403: %s", c.Denied)
 		}
 		doc.Chains = append(doc.Chains, c.Key+" "+state)
 	}
@@ -175,11 +173,11 @@ func render(t testing.TB, s *State) []byte {
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(doc); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	out, err := yaml.JSONToYAML(b.Bytes())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out
 }

@@ -69,11 +69,11 @@ func TestRoutesAreChosenAsEnvoyChoosesThem(t *testing.T) {
 }
 
 // chainState returns a State with one mesh chain, "c", that serves the route configuration.
-func chainState(t testing.TB, config *routepb.RouteConfiguration) *State {
-	t.Helper()
+func chainState(tb testing.TB, config *routepb.RouteConfiguration) *State {
+	tb.Helper()
 	s, err := New(Options{Profile: Mesh()})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	c := &Chain{Key: "c", HTTP: true, RouteConfig: config.GetName(), Inline: true, inline: config}
 	s.table = chainTable{chains: []*Chain{c}}
@@ -309,7 +309,8 @@ func envoyMatches(m *routepb.RouteMatch, r apisix.Request, path, query string) b
 func fullMatch(re, s string) bool { return regexp.MustCompile(`\A(?:` + re + `)\z`).MatchString(s) }
 
 func envoyHeader(h *routepb.HeaderMatcher, r apisix.Request) bool {
-	value, present := "", true
+	var value string
+	present := true
 	switch h.GetName() {
 	case ":method":
 		value = r.Method

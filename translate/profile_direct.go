@@ -2,6 +2,7 @@ package translate
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -14,17 +15,27 @@ import (
 const varOriginalDestination = "connection_original_dst"
 
 type directProfile struct {
-	outboundPort, inboundPort string
+	outboundPort, inboundPort int
 }
 
 // Direct is the profile in which iptables redirects connections straight to APISIX: outbound ones
 // to outboundPort and inbound ones to inboundPort, on which it listens for plain HTTP. Zero ports
 // are 9080 and 9081. It has no mesh TLS, TCP or IPv6.
 func Direct(outboundPort, inboundPort int) Profile {
-	return directProfile{
-		outboundPort: strconv.Itoa(cmp.Or(outboundPort, defaultOutboundPort)),
-		inboundPort:  strconv.Itoa(cmp.Or(inboundPort, defaultInboundPort)),
+	return directProfile{cmp.Or(outboundPort, defaultOutboundPort), cmp.Or(inboundPort, defaultInboundPort)}
+}
+
+// check tells outbound and inbound connections apart by port.
+func (p directProfile) check() error {
+	for _, port := range []int{p.outboundPort, p.inboundPort} {
+		if port < 1 || port > 65535 {
+			return fmt.Errorf("%d is no port", port)
+		}
 	}
+	if p.outboundPort == p.inboundPort {
+		return fmt.Errorf("outbound and inbound connections need different ports, not both %d", p.outboundPort)
+	}
+	return nil
 }
 
 func (directProfile) Name() string { return "direct" }
@@ -43,9 +54,9 @@ func (p directProfile) Guard(c *Chain) (guard apisix.Vars, ok bool, why string) 
 	}
 	port := strconv.Itoa(c.Port)
 	if c.Direction == Inbound {
-		return apisix.List(apisix.Eq("server_port", p.inboundPort), apisix.Match(varOriginalDestination, ":"+port+`\z`)), true, ""
+		return apisix.List(apisix.Eq("server_port", strconv.Itoa(p.inboundPort)), apisix.Match(varOriginalDestination, ":"+port+`\z`)), true, ""
 	}
-	at := apisix.Eq("server_port", p.outboundPort)
+	at := apisix.Eq("server_port", strconv.Itoa(p.outboundPort))
 	if c.wildcard() {
 		guard = apisix.List(at, apisix.Match(varOriginalDestination, ":"+port+`\z`))
 		if taken := ipv4Endpoints(c.Excluded, port); len(taken) > 0 {
@@ -84,7 +95,7 @@ func (p directProfile) Vars(c *Chain, conn Connection) map[string]string {
 		listening = p.inboundPort
 	}
 	return map[string]string{
-		"server_port":          listening,
+		"server_port":          strconv.Itoa(listening),
 		varOriginalDestination: netip.AddrPortFrom(address, uint16(c.Port)).String(),
 	}
 }

@@ -6,11 +6,11 @@ import (
 	"slices"
 	"strings"
 
-	rbacconfigpb "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
+	rbacpb "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	routepb "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extauthzpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	jwtpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
-	rbacpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	rbacfilterpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	networkrbacpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 )
@@ -65,10 +65,10 @@ func restrictionOf(config *anypb.Any, message string) (code Code, restricts bool
 	}
 	switch message {
 	case typeRBAC:
-		c := decode[rbacpb.RBAC](config)
+		c := decode[rbacfilterpb.RBAC](config)
 		return code, c == nil || c.GetMatcher() != nil || rulesRestrict(c.GetRules())
 	case typeRBACPerRoute:
-		c := decode[rbacpb.RBACPerRoute](config)
+		c := decode[rbacfilterpb.RBACPerRoute](config)
 		return code, c == nil || c.GetRbac().GetMatcher() != nil || rulesRestrict(c.GetRbac().GetRules())
 	case typeNetworkRBAC:
 		c := decode[networkrbacpb.RBAC](config)
@@ -100,16 +100,16 @@ func wrappedRestriction(config *anypb.Any) (Code, bool) {
 
 // rulesRestrict follows the RBAC filter: no rules, or logging ones, refuse nothing; ALLOW refuses
 // what no policy matches, DENY what one does.
-func rulesRestrict(r *rbacconfigpb.RBAC) bool {
+func rulesRestrict(r *rbacpb.RBAC) bool {
 	if r == nil {
 		return false
 	}
 	switch r.GetAction() {
-	case rbacconfigpb.RBAC_LOG:
+	case rbacpb.RBAC_LOG:
 		return false
-	case rbacconfigpb.RBAC_DENY:
+	case rbacpb.RBAC_DENY:
 		return len(r.GetPolicies()) > 0
-	case rbacconfigpb.RBAC_ALLOW:
+	case rbacpb.RBAC_ALLOW:
 	}
 	return true
 }

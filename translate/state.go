@@ -67,14 +67,10 @@ func New(opts Options) (*State, error) {
 	if opts.Profile == nil {
 		return nil, errors.New("translate: a profile is required")
 	}
-	out, in := cmp.Or(opts.OutboundPort, defaultOutboundPort), cmp.Or(opts.InboundPort, defaultInboundPort)
-	for _, port := range []int{out, in} {
-		if port < 1 || port > 65535 {
-			return nil, fmt.Errorf("translate: %d is no port", port)
+	if direct, ok := opts.Profile.(directProfile); ok {
+		if err := direct.check(); err != nil {
+			return nil, fmt.Errorf("translate: profile direct: %w", err)
 		}
-	}
-	if out == in {
-		return nil, fmt.Errorf("translate: outbound and inbound connections need different ports, not both %d", out)
 	}
 	codes := newCatalogue()
 	for _, c := range opts.AllowUnenforced {
@@ -82,7 +78,6 @@ func New(opts Options) (*State, error) {
 			return nil, fmt.Errorf("translate: %q is no code of an access restriction that could be left unenforced", c)
 		}
 	}
-	opts.OutboundPort, opts.InboundPort = out, in
 	return &State{
 		options:       opts,
 		catalogue:     codes,

@@ -160,7 +160,8 @@ func (s *State) settle(c *Chain, d *chainDraft, siblings []*chainDraft, report r
 	if d.ipv6 && !c.Bound && !p.Captures() {
 		report("ipv6_not_received", "")
 	}
-	if c.TLS && !c.plain && !(c.MeshTLS && p.PeerIdentity() != "") {
+	terminated := c.MeshTLS && p.PeerIdentity() != "" // in front of APISIX
+	if c.TLS && !c.plain && !terminated {
 		secrets := "the chain"
 		if len(d.secrets) > 0 {
 			secrets = "secret " + strings.Join(d.secrets, ", ")

@@ -1,0 +1,179 @@
+package translate
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+	"sigs.k8s.io/yaml"
+
+	"meshbridge/translate/apisix"
+	"meshbridge/xds"
+)
+
+// A case is a txtar file: a comment, then
+//
+//	-- options.yaml --   profile (default mesh), node, allow_unenforced; may be left out
+//	-- xds.yaml --       a list of resources; without a listener, the first route configuration is
+//	                     served on one for 0.0.0.0:80
+//	-- want.yaml --      routes and upstreams without ids and labels, and diagnostics
+type caseOptions struct {
+	Profile         string   `json:"profile"`
+	Node            string   `json:"node"`
+	AllowUnenforced []Code   `json:"allow_unenforced"`
+	InstanceIPs     []string `json:"instance_ips"`
+}
+
+func (o caseOptions) options(tb testing.TB) Options {
+	tb.Helper()
+	profile, err := ParseProfile(cmp.Or(o.Profile, "mesh"), Options{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	opts := Options{Profile: profile, NodeID: o.Node, AllowUnenforced: o.AllowUnenforced}
+	for _, ip := range o.InstanceIPs {
+		opts.InstanceIPs = append(opts.InstanceIPs, netip.MustParseAddr(ip))
+	}
+	return opts
+}
+
+// loadYAML returns a snapshot of a list of resources in YAML.
+func loadYAML(tb testing.TB, resources string) *xds.Snapshot {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "xds.yaml")
+	if err := os.WriteFile(path, []byte(resources), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	snap, rejected, err := xds.LoadFiles(path)
+	if err != nil || len(rejected) > 0 {
+		tb.Fatalf("%v, rejected %v", err, rejected)
+	}
+	if snap.Len(xds.ListenerType) == 0 {
+		for r := range snap.All(xds.RouteType) {
+			return snap.With([]*xds.Resource{outboundListener(tb, "0.0.0.0", 80, r.Name)}, nil)
+		}
+	}
+	return snap
+}
+
+func TestCases(t *testing.T) {
+	files, err := filepath.Glob("testdata/cases/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		if base := filepath.Base(file); strings.HasPrefix(base, "action-") || strings.HasPrefix(base, "cluster-") {
+			continue // cases of actions and clusters have a form of their own
+		}
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var options caseOptions
+			var resources string
+			want := -1
+			for i, f := range archive.Files {
+				switch f.Name {
+				case "options.yaml":
+					if err := yaml.UnmarshalStrict(f.Data, &options); err != nil {
+						t.Fatal(err)
+					}
+				case "xds.yaml":
+					resources = string(f.Data)
+				case "want.yaml":
+					want = i
+				default:
+					t.Fatalf("%s has an unknown part %s", file, f.Name)
+				}
+			}
+			got := renderCase(t, translated(t, options.options(t), loadYAML(t, resources)))
+			if *update {
+				if want < 0 {
+					archive.Files = append(archive.Files, txtar.File{Name: "want.yaml"})
+					want = len(archive.Files) - 1
+				}
+				archive.Files[want].Data = got
+				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if want < 0 {
+				t.Fatalf("%s has no want.yaml; run with -update", file)
+			}
+			if diff := gocmp.Diff(strings.Split(string(archive.Files[want].Data), "\n"), strings.Split(string(got), "\n")); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", file, diff)
+			}
+		})
+	}
+}
+
+// renderCase shows routes in the order in which APISIX prefers them within a path.
+func renderCase(tb testing.TB, s *State) []byte {
+	tb.Helper()
+	doc := struct {
+		Routes      []*apisix.Route    `json:"routes,omitempty"`
+		Upstreams   []*apisix.Upstream `json:"upstreams,omitempty"`
+		Diagnostics []string           `json:"diagnostics,omitempty"`
+	}{}
+	names := map[string]string{}
+	for o := range s.Objects() {
+		switch o.Kind {
+		case apisix.KindRoute:
+			r := new(apisix.Route)
+			decodeJSON(tb, o.Value, r)
+			r.Labels = nil
+			doc.Routes = append(doc.Routes, r)
+		case apisix.KindUpstream:
+			u := new(apisix.Upstream)
+			decodeJSON(tb, o.Value, u)
+			names[o.ID] = u.Name
+			u.ID, u.Labels = "", nil
+			doc.Upstreams = append(doc.Upstreams, u)
+		default:
+			tb.Fatalf("cases cannot show %s", o.Key())
+		}
+	}
+	for _, r := range doc.Routes {
+		r.ID = ""
+		if r.UpstreamID != "" {
+			r.UpstreamID = names[r.UpstreamID]
+		}
+	}
+	slices.SortStableFunc(doc.Routes, func(a, b *apisix.Route) int {
+		if c := slices.Compare(a.Hosts, b.Hosts); c != 0 {
+			return -c
+		}
+		return b.Priority - a.Priority
+	})
+	for _, d := range s.Diagnostics() {
+		doc.Diagnostics = append(doc.Diagnostics, d.String())
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(doc); err != nil {
+		tb.Fatal(err)
+	}
+	out, err := yaml.JSONToYAML(b.Bytes())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return []byte(strings.ReplaceAll(strings.ReplaceAll(string(out), "- id: \"\"\n  ", "- "), "\n  id: \"\"", ""))
+}
+
+func decodeJSON(tb testing.TB, raw []byte, v any) {
+	tb.Helper()
+	if err := json.Unmarshal(raw, v); err != nil {
+		tb.Fatal(err)
+	}
+}
