@@ -129,9 +129,10 @@ func (b *Bridge) open(ctx context.Context) (err error) {
 		}
 	}()
 	c := b.config
-	if b.listener, err = listen(ctx, "etcd", "listen", c.Listen, c.Logger); err != nil {
+	if b.listener, err = listen(ctx, "etcd", "listen", c.Listen); err != nil {
 		return err
 	}
+	c.Logger.InfoContext(ctx, "serving etcd", address(b.listener))
 	scheme := "http"
 	if c.TLS != nil {
 		scheme = "https"
@@ -153,41 +154,35 @@ func (b *Bridge) open(ctx context.Context) (err error) {
 		return err
 	}
 	for _, s := range []struct {
-		name, flag, address string
-		server              func() server
+		name, address string
+		server        func() server
+		announce      func(slog.Attr)
 	}{
-		{"admin", "admin", c.Admin, b.adminServer},
-		{"status", "status", c.Status, b.statusServer},
-		{"metrics", "metrics", c.Metrics, b.metricsServer},
+		{"admin", c.Admin, b.adminServer, func(a slog.Attr) { c.Logger.InfoContext(ctx, "serving admin", a) }},
+		{"status", c.Status, b.statusServer, func(a slog.Attr) { c.Logger.InfoContext(ctx, "serving status", a) }},
+		{"metrics", c.Metrics, b.metricsServer, func(a slog.Attr) { c.Logger.InfoContext(ctx, "serving metrics", a) }},
 	} {
 		if s.address == Off {
 			continue
 		}
 		srv := s.server()
-		if srv.listener, err = listen(ctx, s.name, s.flag, s.address, c.Logger); err != nil {
+		if srv.listener, err = listen(ctx, s.name, s.name, s.address); err != nil {
 			return err
 		}
 		b.servers = append(b.servers, srv)
+		s.announce(address(srv.listener))
 	}
 	return nil
 }
 
-// listen opens a port and logs where, so that port 0 can be found.
-func listen(ctx context.Context, name, flag, address string, log *slog.Logger) (net.Listener, error) {
+// address is what is logged of a port, so that one that was picked can be found.
+func address(l net.Listener) slog.Attr { return slog.String("address", l.Addr().String()) }
+
+func listen(ctx context.Context, name, flag, address string) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("%s port: --%s %s: %w", name, flag, address, err)
-	}
-	switch name {
-	case "etcd":
-		log.Info("serving etcd", slog.String("address", l.Addr().String()))
-	case "admin":
-		log.Info("serving admin", slog.String("address", l.Addr().String()))
-	case "status":
-		log.Info("serving status", slog.String("address", l.Addr().String()))
-	case "metrics":
-		log.Info("serving metrics", slog.String("address", l.Addr().String()))
 	}
 	return l, nil
 }

@@ -63,16 +63,16 @@ func (p *pipelineTest) set(messages ...proto.Message) (changed []xds.Key) {
 	var put []*xds.Resource
 	for _, m := range messages {
 		r := &xds.Resource{Body: xdstest.Any(m)}
-		r.Type = r.Body.TypeUrl
+		r.Type = r.Body.GetTypeUrl()
 		switch m := m.(type) {
 		case *clusterpb.Cluster:
-			r.Name = m.Name
+			r.Name = m.GetName()
 		case *endpointpb.ClusterLoadAssignment:
-			r.Name = m.ClusterName
+			r.Name = m.GetClusterName()
 		case *listenerpb.Listener:
-			r.Name = m.Name
+			r.Name = m.GetName()
 		case *routepb.RouteConfiguration:
-			r.Name = m.Name
+			r.Name = m.GetName()
 		default:
 			p.t.Fatalf("no name for %T", m)
 		}
@@ -141,6 +141,7 @@ func kindsOf(revisions [][]string) (kinds []string) {
 
 func TestNoWorldBeforeItIsComplete(t *testing.T) {
 	bubble(t, 2, func(t *testing.T, p *pipelineTest) {
+		t.Helper()
 		p.deliver(nil, []xds.Key{{Type: xds.ListenerType}})
 		if got := p.pass(time.Hour); got != nil || p.isReady() {
 			t.Fatalf("without an answer about listeners: ready %v, events %q", p.isReady(), got)
@@ -154,6 +155,7 @@ func TestNoWorldBeforeItIsComplete(t *testing.T) {
 
 func TestFirstWorldWaitsForWhatItRefersToButNotForEver(t *testing.T) {
 	bubble(t, 2, func(t *testing.T, p *pipelineTest) {
+		t.Helper()
 		p.deliver(nil, []xds.Key{{Type: xds.EndpointType, Name: xdstest.ClusterName(1)}})
 		if got := p.pass(warmUp - time.Millisecond); got != nil {
 			t.Fatalf("committed before the endpoints came: %q", got)
@@ -167,6 +169,7 @@ func TestFirstWorldWaitsForWhatItRefersToButNotForEver(t *testing.T) {
 // Amesh sent an event for every object on each endpoint change, apisix-mesh-agent two per push.
 func TestOneChangedClusterLoadAssignmentIsOneEventAtOnce(t *testing.T) {
 	bubble(t, 20, func(t *testing.T, p *pipelineTest) {
+		t.Helper()
 		p.start()
 		p.deliver(p.set(withEndpoint(7, 2)), nil)
 		got := p.next()
@@ -178,6 +181,7 @@ func TestOneChangedClusterLoadAssignmentIsOneEventAtOnce(t *testing.T) {
 
 func TestAPushThatChangesNothingIsNoEvent(t *testing.T) {
 	bubble(t, 5, func(t *testing.T, p *pipelineTest) {
+		t.Helper()
 		p.start()
 		p.deliver(p.set(xdstest.Mesh(5, 1).Resources()...), nil)
 		if got := p.pass(time.Minute); got != nil {
@@ -188,9 +192,10 @@ func TestAPushThatChangesNothingIsNoEvent(t *testing.T) {
 
 func TestRoutesWaitUntilTheyAreQuiet(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, p *pipelineTest) {
+		t.Helper()
 		p.start()
 		routes := xdstest.Mesh(4, 1).Routes[0]
-		routes.VirtualHosts[0].Domains = routes.VirtualHosts[0].Domains[:1]
+		routes.VirtualHosts[0].Domains = routes.GetVirtualHosts()[0].GetDomains()[:1]
 		p.deliver(p.set(routes), nil)
 		if got := p.pass(debounceQuiet - time.Millisecond); got != nil {
 			t.Fatalf("committed at once: %q", got)
@@ -203,6 +208,7 @@ func TestRoutesWaitUntilTheyAreQuiet(t *testing.T) {
 
 func TestAMeshThatIsNeverQuietStillConverges(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, p *pipelineTest) {
+		t.Helper()
 		p.start()
 		step := debounceQuiet / 2
 		for elapsed := time.Duration(0); elapsed <= debounceMax; elapsed += step {
@@ -223,6 +229,7 @@ func TestAMeshThatIsNeverQuietStillConverges(t *testing.T) {
 // apisix-mesh-agent published an upstream without nodes between the cluster and its endpoints.
 func TestANewServiceArrivesWithItsEndpointsAndBeforeItsRoutes(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, p *pipelineTest) {
+		t.Helper()
 		p.start()
 		next := xdstest.Mesh(5, 1)
 		var config []proto.Message
@@ -249,6 +256,7 @@ func TestANewServiceArrivesWithItsEndpointsAndBeforeItsRoutes(t *testing.T) {
 
 func TestWhatIsNeverAnsweredIsWaitedForOnce(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, p *pipelineTest) {
+		t.Helper()
 		p.start()
 		missing := []xds.Key{{Type: xds.EndpointType, Name: "outbound|1||gone"}}
 		change := func(domain string) {
@@ -273,6 +281,7 @@ func TestWhatIsNeverAnsweredIsWaitedForOnce(t *testing.T) {
 // Endpoints go with the cluster and its routes; until the routes are gone they must stay.
 func TestAServiceThatGoesKeepsItsEndpointsUntilItsRoutesAreGone(t *testing.T) {
 	bubble(t, 5, func(t *testing.T, p *pipelineTest) {
+		t.Helper()
 		p.start()
 		gone := []xds.Key{
 			{Type: xds.ClusterType, Name: xdstest.ClusterName(4)},
@@ -297,9 +306,10 @@ func TestAServiceThatGoesKeepsItsEndpointsUntilItsRoutesAreGone(t *testing.T) {
 
 func TestEndpointsGoThroughWhileRoutesWait(t *testing.T) {
 	bubble(t, 4, func(t *testing.T, p *pipelineTest) {
+		t.Helper()
 		p.start()
 		routes := xdstest.Mesh(4, 1).Routes[0]
-		routes.VirtualHosts[0].Domains = routes.VirtualHosts[0].Domains[:1]
+		routes.VirtualHosts[0].Domains = routes.GetVirtualHosts()[0].GetDomains()[:1]
 		p.deliver(p.set(routes), nil)
 		p.deliver(p.set(withEndpoint(2, 3)), nil)
 		if got := kindsOf(p.next()); !slices.Equal(got, []string{"put upstreams"}) {
@@ -313,6 +323,7 @@ func TestEndpointsGoThroughWhileRoutesWait(t *testing.T) {
 
 func TestBurstsAreOneRevisionEachTimeTheyAreTaken(t *testing.T) {
 	bubble(t, 40, func(t *testing.T, p *pipelineTest) {
+		t.Helper()
 		p.start()
 		var all []xds.Key
 		for i := range 40 {

@@ -90,7 +90,7 @@ func runEtcd(ctx context.Context, a *app, o etcdOptions) error {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	log.Info("serving etcd", slog.String("address", l.Addr().String()), slog.Int64("revision", st.Revision()))
+	log.InfoContext(ctx, "serving etcd", slog.String("address", l.Addr().String()), slog.Int64("revision", st.Revision()))
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return st.Run(ctx) })
 	group.Go(func() error { return gw.Serve(ctx, l) })

@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -12,7 +13,7 @@ import (
 )
 
 // nodeOptions override the node identity that the environment gives.
-type nodeOptions struct{ id, metadata, version string }
+type nodeOptions struct{ id, metadata string }
 
 // config returns the identity from the environment with the overrides.
 func (o *nodeOptions) config(a *app) (xds.NodeConfig, error) {
@@ -116,8 +117,6 @@ func mergeNodeMetadata(node *xds.NodeConfig, text string) error {
 	if node.Metadata == nil {
 		node.Metadata = map[string]any{}
 	}
-	for key, value := range all {
-		node.Metadata[key] = value
-	}
+	maps.Copy(node.Metadata, all)
 	return nil
 }

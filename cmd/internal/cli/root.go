@@ -56,7 +56,7 @@ func Execute(version string, args []string, stdout, stderr io.Writer) int {
 }
 
 func execute(ctx context.Context, a *app, args []string) int {
-	root := newRoot(a)
+	root := newRoot(a) //nolint:contextcheck // commands get theirs from cobra
 	root.SetArgs(args)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
@@ -68,8 +68,7 @@ func execute(ctx context.Context, a *app, args []string) int {
 		return exitError
 	}
 	fmt.Fprintf(a.stderr, "meshbridge: %v\n", err)
-	var usage usageError
-	if errors.As(err, &usage) {
+	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}
 	return exitError
