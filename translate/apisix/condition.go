@@ -33,22 +33,22 @@ func Present(variable string) Cond { return Cond{variable, "~=", nil} }
 func Absent(variable string) Cond { return Cond{variable, "==", nil} }
 
 // In holds when the variable is equal to one of the values.
-func In(variable string, values ...string) Cond { return Cond{variable, "in", list(values)} }
+func In(variable string, values ...string) Cond { return Cond{variable, "in", array(values)} }
 
 // NotIn holds when the variable is missing or equal to none of the values.
 func NotIn(variable string, values ...string) Cond {
-	return Cond{variable, "!", "in", list(values)}
+	return Cond{variable, "!", "in", array(values)}
 }
 
 // IPMatch holds when the variable is an address within one of the addresses or CIDR prefixes, of
 // which there must be at least one.
 func IPMatch(variable string, prefixes ...string) Cond {
-	return Cond{variable, "ipmatch", list(prefixes)}
+	return Cond{variable, "ipmatch", array(prefixes)}
 }
 
 // NotIPMatch holds when the variable is missing, no address, or within none of the prefixes.
 func NotIPMatch(variable string, prefixes ...string) Cond {
-	return Cond{variable, "!", "ipmatch", list(prefixes)}
+	return Cond{variable, "!", "ipmatch", array(prefixes)}
 }
 
 // InRange holds when the variable is a decimal integer with start <= variable < end. The bounds
@@ -113,5 +113,5 @@ func List(conds ...Cond) Vars {
 	return vars
 }
 
-// list copies values to an array that is [] and not null without any.
-func list(values []string) []string { return append([]string{}, values...) }
+// array copies values to a JSON array that is [] and not null without any.
+func array(values []string) []string { return append([]string{}, values...) }

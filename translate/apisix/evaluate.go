@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -37,7 +37,7 @@ type Evaluator struct {
 	routes    map[string]*routeEntry
 	upstreams map[string]*Upstream
 	configs   map[string]Plugins
-	refused   []error
+	refused   map[string]error // by id of the route
 }
 
 // routeEntry is a route ready to be matched. The fields beyond Route are those that meshbridge does
@@ -58,9 +58,15 @@ type routeEntry struct {
 	prefixes []netip.Prefix
 }
 
-// Refused returns the objects that APISIX would refuse to load, and routes that the evaluator
-// cannot model; they take no part in the evaluation.
-func (e *Evaluator) Refused() []error { return slices.Clone(e.refused) }
+// Refused returns why routes take no part in the evaluation, sorted by their id: APISIX would refuse
+// to load them, or the evaluator cannot model them.
+func (e *Evaluator) Refused() []error {
+	errs := make([]error, 0, len(e.refused))
+	for _, id := range slices.Sorted(maps.Keys(e.refused)) {
+		errs = append(errs, e.refused[id])
+	}
+	return errs
+}
 
 // NewEvaluator builds an evaluator from objects, which should come in the order of their keys, as
 // APISIX loads them. The error is of an object that is not JSON of its kind; see
@@ -73,6 +79,7 @@ func NewEvaluator(objects iter.Seq[Object], options Options) (*Evaluator, error)
 		routes:    map[string]*routeEntry{},
 		upstreams: map[string]*Upstream{},
 		configs:   map[string]Plugins{},
+		refused:   map[string]error{},
 	}
 	hostTrees := map[string]*pathTree{}
 	for o := range objects {
@@ -108,7 +115,7 @@ func (e *Evaluator) add(o Object, hostTrees map[string]*pathTree) error {
 			return nil
 		}
 		if err := route.compile(); err != nil {
-			e.refused = append(e.refused, fmt.Errorf("%s: %w", o.Key(), err))
+			e.refused[o.ID] = fmt.Errorf("%s: %w", o.Key(), err)
 			return nil
 		}
 		e.routes[o.ID] = route
@@ -317,27 +324,18 @@ func (m *routeMatch) hostMatches(pattern string) bool {
 // Why tells why a request does not get to a route, or that it does.
 func (e *Evaluator) Why(r Request, routeID string) string {
 	route := e.routes[routeID]
+	if err := e.refused[routeID]; err != nil {
+		return "it is not evaluated: " + err.Error()
+	}
 	if route == nil {
-		for _, err := range e.refused {
-			if strings.HasPrefix(err.Error(), string(KindRoute)+"/"+routeID+": ") {
-				return "APISIX does not load it: " + err.Error()
-			}
-		}
 		return "there is no such route"
 	}
 	d := e.Evaluate(r)
-	tried := -1
-	for i, c := range d.Candidates {
-		switch {
-		case c.RouteID != routeID:
-		case c.Matched:
-			return "it is the route that is chosen"
-		case tried < 0:
-			tried = i
-		}
+	if d.RouteID == routeID {
+		return "it is the route that is chosen"
 	}
-	if tried >= 0 {
-		return d.Candidates[tried].Reason
+	if i := slices.IndexFunc(d.Candidates, func(c Candidate) bool { return c.RouteID == routeID }); i >= 0 {
+		return d.Candidates[i].Reason
 	}
 	vars, refusal := newRequestVars(r)
 	if refusal != "" {
@@ -355,26 +353,4 @@ func (e *Evaluator) Why(r Request, routeID string) string {
 		return "uris: " + strings.Join(route.URIs, ", ") + " does not fit " + vars.path
 	}
 	return "a route of a more specific host was chosen: " + d.RouteID
-}
-
-// explain says which part of an expression does not hold.
-func (e *Expr) explain(vars Variables) string {
-	node := e.root
-	path := []byte("vars")
-	for node.logic == "AND" {
-		failed := slices.IndexFunc(node.operands, func(o *exprNode) bool {
-			run := exprRun{vars: vars}
-			return !run.eval(o)
-		})
-		path = fmt.Appendf(path, "[%d]", failed+node.offset)
-		node = node.operands[failed]
-	}
-	if node.logic != "" {
-		return string(path) + " " + node.String() + ": does not hold"
-	}
-	value := vars(node.variable)
-	if value == nil {
-		return string(path) + " " + node.String() + ": is absent"
-	}
-	return string(path) + " " + node.String() + ": is " + strconv.Quote(exprText(value))
 }

@@ -277,8 +277,11 @@ func TestOtherConditionsOfARoute(t *testing.T) {
 	if d := e.Evaluate(Request{Host: "b", URI: "/", Method: "PUT"}); d.Status != 404 || d.Candidates[1].Reason != "remote_addrs: does not have 127.0.0.1" {
 		t.Errorf("nothing: %+v", d)
 	}
-	if refused := e.Refused(); len(refused) != 2 || !strings.Contains(refused[0].Error(), "routes/lua: filter_func") || !strings.Contains(refused[1].Error(), "routes/bad: vars") {
+	if refused := e.Refused(); len(refused) != 2 || !strings.Contains(refused[0].Error(), "routes/bad: vars") || !strings.Contains(refused[1].Error(), "routes/lua: filter_func") {
 		t.Errorf("refused: %v", refused)
+	}
+	if got := e.Why(Request{Host: "b", URI: "/"}, "lua"); !strings.Contains(got, "filter_func") {
+		t.Errorf("Why = %q", got)
 	}
 	if _, err := NewEvaluator(slices.Values([]Object{raw("r", "{")}), Options{}); err == nil || !strings.HasPrefix(err.Error(), "routes/r: ") {
 		t.Errorf("error %v", err)
@@ -461,6 +464,7 @@ func TestRedirects(t *testing.T) {
 		{object{"regex_uri": []string{"^.*$", "/"}}, Request{URI: "/a"}, 302, "/"},
 		{object{"regex_uri": []string{"^/a/(.*)", "/b/$1"}, "encode_uri": true}, Request{URI: "/a/c%20d"}, 302, "/b/c%20d"},
 		{object{"regex_uri": []string{"^/none", "/"}}, Request{URI: "/a"}, 0, ""},
+		{object{"uri": "$uri"}, Request{URI: "/a%0Ab"}, 302, "/a%0Ab"},
 		{object{"http_to_https": true}, Request{URI: "/a//b"}, 301, "https://h/a/b"},
 		{object{"http_to_https": true}, Request{Method: "POST"}, 308, "https://h/"},
 		{object{"http_to_https": true}, Request{Headers: map[string][]string{"X-Forwarded-Proto": {"https"}}}, 0, ""},

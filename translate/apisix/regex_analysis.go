@@ -110,7 +110,7 @@ func backtracks(re *syntax.Regexp) (string, bool) {
 			return "the unbounded repetition " + re.String() + " contains another one", true
 		}
 		if contains(body, hasOverlappingAlternatives) {
-			return "the unbounded repetition " + re.String() + " has alternatives that begin alike", true
+			return "the unbounded repetition " + re.String() + " has alternatives that may begin alike", true
 		}
 	}
 	for _, sub := range re.Sub {

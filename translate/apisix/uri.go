@@ -100,17 +100,27 @@ func normalizeHost(header string) (host string, ok bool) {
 
 // escapeURI percent-encodes a path as nginx's ngx_escape_uri does for a request line.
 func escapeURI(path string) string {
+	return percentEncode(path, func(c byte) bool {
+		return c <= ' ' || c >= 0x7f || strings.IndexByte("\"#%<>?\\^`{|}", c) >= 0
+	})
+}
+
+// escapeControls percent-encodes what a header cannot contain, as ngx.header does.
+func escapeControls(value string) string {
+	return percentEncode(value, func(c byte) bool { return c < ' ' || c == 0x7f })
+}
+
+func percentEncode(s string, escape func(byte) bool) string {
 	const digits = "0123456789ABCDEF"
 	var b strings.Builder
-	for i := range len(path) {
-		c := path[i]
-		if c <= ' ' || c >= 0x7f || strings.IndexByte("\"#%<>?\\^`{|}", c) >= 0 {
+	for i := range len(s) {
+		if c := s[i]; escape(c) {
 			b.WriteByte('%')
 			b.WriteByte(digits[c>>4])
 			b.WriteByte(digits[c&15])
-			continue
+		} else {
+			b.WriteByte(c)
 		}
-		b.WriteByte(c)
 	}
 	return b.String()
 }
