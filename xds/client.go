@@ -85,8 +85,13 @@ func New(config Config) (*Client, error) {
 		// The order in which Envoy asks and istiod pushes.
 		config.Types = []string{ClusterType, EndpointType, ListenerType, RouteType}
 	}
-	if i := slices.IndexFunc(config.Types, func(t string) bool { return !isTypeURL(t) }); i >= 0 {
-		return nil, fmt.Errorf("xds: %q is not a type URL", config.Types[i])
+	for i, t := range config.Types {
+		if !isTypeURL(t) {
+			return nil, fmt.Errorf("xds: %q is not a type URL", t)
+		}
+		if slices.Contains(config.Types[:i], t) {
+			return nil, fmt.Errorf("xds: type %q is listed twice", t)
+		}
 	}
 	if config.TransportCredentials == nil {
 		config.TransportCredentials = insecure.NewCredentials()

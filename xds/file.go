@@ -124,11 +124,12 @@ func (s *FileSource) watch(ctx context.Context, watcher *fsnotify.Watcher) {
 	}
 }
 
-// concerns leaves out the neighbours of the path. The kubelet replaces the link ..data beside the
-// file or in the directory.
+// concerns leaves out the neighbours of the path, and files that are not read. The kubelet replaces
+// the link ..data beside the file or in the directory.
 func (s *FileSource) concerns(event fsnotify.Event) bool {
 	if event.Op == fsnotify.Chmod {
 		return false
 	}
-	return event.Name == s.config.Path || filepath.Dir(event.Name) == s.config.Path || filepath.Base(event.Name) == "..data"
+	return event.Name == s.config.Path || filepath.Base(event.Name) == "..data" ||
+		filepath.Dir(event.Name) == s.config.Path && readableExtension(event.Name)
 }

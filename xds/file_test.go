@@ -370,13 +370,12 @@ func TestAFileGivesTheSameBytesAsTheWire(t *testing.T) {
 }
 
 func FuzzParseFile(f *testing.F) {
-	for _, file := range []string{"/gateway-api/xds/lds.json", "/proxyless-grpc/xds/lds.json", "/tcp-mysql/xds/ecds.json"} {
-		content, err := os.ReadFile(recorded + file)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(content, false)
+	// Small seeds, because the fuzzer minimises what it finds before it goes on.
+	content, err := os.ReadFile(recorded + "/tcp-mysql/xds/ecds.json")
+	if err != nil {
+		f.Fatal(err)
 	}
+	f.Add(content, false)
 	f.Add([]byte(clusterJSON("a")), false)
 	f.Add([]byte(`{"configs": [{"@type": 1, "x": {"@type": "/x"}}]}`), false)
 	f.Add([]byte("---\nresources:\n- {'@type': a/b, name: x}\n---\n"), true)

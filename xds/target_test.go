@@ -51,6 +51,7 @@ func TestNewSaysWhatIsWrong(t *testing.T) {
 	}{
 		"address": {xds.Config{Address: "istiod", Node: xdstest.Node()}, "missing port"},
 		"node":    {xds.Config{Address: "istiod:15010"}, "node has no id"},
+		"twice":   {xds.Config{Address: "istiod:15010", Node: xdstest.Node(), Types: []string{xds.ClusterType, xds.ClusterType}}, "twice"},
 		"type":    {xds.Config{Address: "istiod:15010", Node: xdstest.Node(), Types: []string{"Cluster"}}, `"Cluster" is not a type URL`},
 	} {
 		if _, err := xds.New(test.config); err == nil || !strings.Contains(err.Error(), test.want) {

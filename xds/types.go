@@ -68,7 +68,7 @@ func loadAssignmentName(m proto.Message) string {
 // the cluster's own name where that is empty.
 func clusterRefs(m proto.Message) ([]Key, error) {
 	c, _ := m.(*clusterpb.Cluster)
-	if c.GetType() != clusterpb.Cluster_EDS || c.GetClusterType() != nil {
+	if c.GetType() != clusterpb.Cluster_EDS {
 		return nil, nil
 	}
 	name := c.GetEdsClusterConfig().GetServiceName()
