@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // pluginRun is a matched request on its way through the plugins that answer it, change where it
@@ -286,6 +287,11 @@ func (e *Evaluator) forward(d *Decision, entry *routeEntry, chosen string) {
 	}
 	if d.Upstream == nil || len(d.Upstream.Nodes) == 0 {
 		d.answer("upstream", 503)
+		return
+	}
+	if !strings.HasPrefix(d.URI, "/") { // nginx takes what there is for a part of the upstream's name
+		d.answer("upstream", 502)
+		d.Notes = append(d.Notes, "the rewritten path does not begin with /: "+d.URI)
 		return
 	}
 	switch d.Upstream.PassHost {

@@ -55,11 +55,6 @@ func (p *pluginRun) proxyRewrite(config json.RawMessage) {
 		p.d.URI = uri
 		return
 	}
-	if !strings.HasPrefix(uri, "/") {
-		p.d.answer(name, 502) // nginx takes what there is for a part of the upstream's name
-		p.note(name, "the rewritten path does not begin with /: "+uri)
-		return
-	}
 	path, query, hasQuery := strings.Cut(uri, "?")
 	if !separatorEscaped {
 		path, hasQuery = uri, false

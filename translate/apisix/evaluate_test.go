@@ -417,6 +417,19 @@ func TestPluginsThatAnswer(t *testing.T) {
 		{"a missing upstream is 502", []func(*Route){func(r *Route) { r.UpstreamID = "none" }}, Request{}, 502, "upstream"},
 		{"an upstream without nodes is 503", []func(*Route){func(r *Route) { r.UpstreamID = "empty" }}, Request{}, 503, "upstream"},
 		{"no upstream is 503", []func(*Route){func(r *Route) { r.UpstreamID = "" }}, Request{}, 503, "upstream"},
+		{
+			"a rewritten path without a slash is 502",
+			[]func(*Route){with("proxy-rewrite", object{"regex_uri": []string{"^/", "x"}})},
+			Request{}, 502, "upstream",
+		},
+		{
+			"unless something else answers",
+			[]func(*Route){
+				with("proxy-rewrite", object{"regex_uri": []string{"^/", "x"}}),
+				with("workflow", object{"rules": []any{object{"actions": []any{[]any{"return", object{"code": 403}}}}}}),
+			},
+			Request{}, 403, "workflow",
+		},
 		{"a missing plugin_config is 503", []func(*Route){func(r *Route) { r.PluginConfigID = "none" }}, Request{}, 503, "plugin_config"},
 		{"the plugins of a plugin_config run", []func(*Route){func(r *Route) { r.PluginConfigID = "teapot" }}, Request{}, 418, "fault-injection"},
 		{
