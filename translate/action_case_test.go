@@ -34,8 +34,8 @@ type actionCase struct {
 }
 
 // compile returns the branches, and the diagnostics on one line each.
-func (c actionCase) compile(t testing.TB) (branches []branch, diagnostics []string) {
-	t.Helper()
+func (c actionCase) compile(tb testing.TB) (branches []branch, diagnostics []string) {
+	tb.Helper()
 	if c.profile == nil {
 		c.profile = Mesh()
 	}
@@ -50,29 +50,30 @@ func (c actionCase) compile(t testing.TB) (branches []branch, diagnostics []stri
 		route:      c.route,
 		facts:      func(cluster string) clusterFacts { return factsOf(c.clusters[cluster]) },
 		upstreamID: upstreamRef.id,
-		report:     collect(t, &diagnostics),
+		report:     collect(tb, &diagnostics),
 	}
 	path, _ := compilePath(c.route.GetMatch(), rx.report)
 	rx.pathPrefix, rx.pathExact = path.literal, path.kind == pathExact
 	branches = compileAction(rx)
 	if len(branches) == 0 {
-		t.Fatal("an action must have a branch")
+		tb.Fatal("an action must have a branch")
 	}
 	for _, b := range branches {
-		checkBranch(t, b)
+		checkBranch(tb, b)
 	}
 	return branches, diagnostics
 }
 
 // collect returns a reporter that appends to diagnostics, and fails the test where the message of a
 // code and its arguments do not fit.
-func collect(t testing.TB, diagnostics *[]string) reporter {
+func collect(tb testing.TB, diagnostics *[]string) reporter {
+	tb.Helper()
 	known := newCatalogue()
 	return func(code Code, field string, args ...any) {
-		t.Helper()
+		tb.Helper()
 		d := known.diagnostic(code, args...)
 		if d.Severity == "" || strings.Contains(d.Message, "%!") {
-			t.Errorf("code %q with %v makes %q", code, args, d.Message)
+			tb.Errorf("code %q with %v makes %q", code, args, d.Message)
 		}
 		d.Resource, d.Field = "it", field
 		if line := d.String(); !slices.Contains(*diagnostics, line) {
@@ -82,42 +83,42 @@ func collect(t testing.TB, diagnostics *[]string) reporter {
 }
 
 // checkBranch makes a route of a branch and has it checked as APISIX would.
-func checkBranch(t testing.TB, b branch) {
-	t.Helper()
+func checkBranch(tb testing.TB, b branch) {
+	tb.Helper()
 	r := &apisix.Route{
 		ID: "r.test", URI: "/*", Vars: b.vars, Plugins: b.plugins, Timeout: b.timeout, EnableWebsocket: b.websocket,
 	}
 	if b.upstream != nil {
 		r.UpstreamID = b.upstream.id()
 	}
-	checkObject(t, apisix.KindRoute, r.ID, r)
+	checkObject(tb, apisix.KindRoute, r.ID, r)
 }
 
-func checkUpstream(t testing.TB, u *apisix.Upstream) {
-	t.Helper()
+func checkUpstream(tb testing.TB, u *apisix.Upstream) {
+	tb.Helper()
 	u.ID = "u.test"
-	checkObject(t, apisix.KindUpstream, u.ID, u)
+	checkObject(tb, apisix.KindUpstream, u.ID, u)
 	u.ID = ""
 }
 
-func checkObject(t testing.TB, kind apisix.Kind, id string, v any) {
-	t.Helper()
+func checkObject(tb testing.TB, kind apisix.Kind, id string, v any) {
+	tb.Helper()
 	o, err := apisix.Marshal(kind, id, v)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := apisix.Validate(o, apisix.Version{}); err != nil {
-		t.Errorf("APISIX would refuse %s: %v", o.Value, err)
+		tb.Errorf("APISIX would refuse %s: %v", o.Value, err)
 	}
 	schemas, err := schemasOfAPISIX()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if schemas == nil {
 		return // TestEveryObjectOfTheScenariosIsAccepted says what is missing
 	}
 	if err := schemas.Check(o); err != nil {
-		t.Errorf("APISIX's schema refuses %s: %v", o.Value, err)
+		tb.Errorf("APISIX's schema refuses %s: %v", o.Value, err)
 	}
 }
 
@@ -138,6 +139,7 @@ var schemasOfAPISIX = sync.OnceValues(func() (*apisix.Schemas, error) {
 // diagnostics out.
 func TestActionCases(t *testing.T) {
 	runCases(t, "action-", func(t *testing.T, files map[string][]byte) any {
+		t.Helper()
 		c := actionCase{config: &routepb.RouteConfiguration{}, vhost: &routepb.VirtualHost{}, route: &routepb.Route{}}
 		decodeYAML(t, files["config"], c.config)
 		decodeYAML(t, files["vhost"], c.vhost)
@@ -182,6 +184,7 @@ func TestActionCases(t *testing.T) {
 // diagnostics out.
 func TestClusterCases(t *testing.T) {
 	runCases(t, "cluster-", func(t *testing.T, files map[string][]byte) any {
+		t.Helper()
 		cx := &clusterContext{
 			options: &Options{Profile: profileNamed(t, files["profile"]), InstanceIPs: []netip.Addr{
 				netip.MustParseAddr("fd00::9"), netip.MustParseAddr("10.9.0.9"),

@@ -28,6 +28,7 @@ type place struct {
 func places() []place {
 	route := func(change func(t *testing.T, r *routepb.Route, m proto.Message)) func(*testing.T, proto.Message) []string {
 		return func(t *testing.T, m proto.Message) []string {
+			t.Helper()
 			r := routeTo(toCluster("a"))
 			change(t, r, m)
 			_, diagnostics := actionCase{route: r}.compile(t)
@@ -36,6 +37,7 @@ func places() []place {
 	}
 	cluster := func(change func(t *testing.T, cx *clusterContext, m proto.Message)) func(*testing.T, proto.Message) []string {
 		return func(t *testing.T, m proto.Message) []string {
+			t.Helper()
 			cx := &clusterContext{
 				options: &Options{Profile: Mesh()}, inputs: &Inputs{},
 				cluster: &clusterpb.Cluster{Name: "a", ClusterDiscoveryType: &clusterpb.Cluster_Type{Type: clusterpb.Cluster_EDS}},
@@ -47,6 +49,7 @@ func places() []place {
 	}
 	perFilter := func(filter string) func(t *testing.T, r *routepb.Route, m proto.Message) {
 		return func(t *testing.T, r *routepb.Route, m proto.Message) {
+			t.Helper()
 			r.TypedPerFilterConfig = map[string]*anypb.Any{filter: newAny(t, m)}
 		}
 	}
@@ -77,6 +80,7 @@ func places() []place {
 		{func() proto.Message { return &faultpb.HTTPFault{} }, route(perFilter(filterFault))},
 		{func() proto.Message { return &corspb.CorsPolicy{} }, route(perFilter(filterCORS))},
 		{func() proto.Message { return &routepb.VirtualHost{} }, func(t *testing.T, m proto.Message) []string {
+			t.Helper()
 			var diagnostics []string
 			reportVirtualHost(&Chain{}, m.(*routepb.VirtualHost), collect(t, &diagnostics))
 			return diagnostics
@@ -103,9 +107,11 @@ func places() []place {
 			cx.cluster.UpstreamConnectionOptions = m.(*clusterpb.UpstreamConnectionOptions)
 		})},
 		{func() proto.Message { return &upstreamhttppb.HttpProtocolOptions{} }, cluster(func(t *testing.T, cx *clusterContext, m proto.Message) {
+			t.Helper()
 			cx.cluster.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpProtocolOptions: newAny(t, m)}
 		})},
 		{func() proto.Message { return &corepb.HttpProtocolOptions{} }, cluster(func(t *testing.T, cx *clusterContext, m proto.Message) {
+			t.Helper()
 			options := &upstreamhttppb.HttpProtocolOptions{CommonHttpProtocolOptions: m.(*corepb.HttpProtocolOptions)}
 			cx.cluster.TypedExtensionProtocolOptions = map[string]*anypb.Any{httpProtocolOptions: newAny(t, options)}
 		})},

@@ -139,7 +139,7 @@ func TestIstiosDefaultsAreSilent(t *testing.T) {
 		},
 		HostSelectionRetryMaxAttempts: 5,
 	}
-	action.MaxGrpcTimeout = &durationpb.Duration{}
+	action.MaxGrpcTimeout = &durationpb.Duration{} //nolint:staticcheck // istiod sets it on every route
 	route := routeTo(action)
 	route.Decorator = &routepb.Decorator{Operation: "a:80/*"}
 	_, diagnostics := actionCase{

@@ -67,11 +67,7 @@ func (r *endpointReader) read(load *endpointpb.ClusterLoadAssignment) {
 		if r.note != nil {
 			reportUnknown(locality, r.note, "load_assignment.endpoints.")
 		}
-		endpoints := locality.GetLbEndpoints()
-		if wrapped := locality.GetLoadBalancerEndpoints(); wrapped != nil {
-			endpoints = wrapped.GetLbEndpoints()
-		}
-		for _, e := range endpoints {
+		for _, e := range locality.GetLbEndpoints() {
 			r.add(e, locality, load.GetNamedEndpoints())
 		}
 	}

@@ -134,7 +134,7 @@ func understoodInClusters(message protoreflect.FullName) []string {
 		}
 	case "envoy.config.endpoint.v3.LocalityLbEndpoints":
 		return []string{
-			"lb_endpoints", "load_balancer_endpoints", "load_balancing_weight", "priority",
+			"lb_endpoints", "load_balancing_weight", "priority",
 			"locality", "proximity", "metadata", // names; weights and priorities say what they mean
 		}
 	case "envoy.config.endpoint.v3.LbEndpoint":
