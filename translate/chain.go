@@ -72,8 +72,10 @@ type Chain struct {
 	Denied []Code
 
 	inline *routepb.RouteConfiguration
-	// filters are the names of the HTTP filters.
+	// filters are the names of the HTTP filters; of those that are disabled unless a route enables
+	// them and that restrict access, dormant has the codes.
 	filters []string
+	dormant map[string]Code
 	// narrowed names match criteria that only a chain selection at connection level can check.
 	narrowed string
 	// plain tells that a TLS chain's routes are for plain connections: of a port in STRICT mode,

@@ -207,6 +207,10 @@ func matchCodes() []CodeInfo {
 			"Routing on JWT claims needs the token to be verified before a route is chosen, and APISIX chooses first.",
 		},
 		{
+			"path_bytes", SeverityError, "%q stands for bytes that are no text in UTF-8, which APISIX's configuration cannot hold; the route matches nothing",
+			"APISIX is configured in JSON, which is UTF-8.",
+		},
+		{
 			"path_decoded", SeverityInfo, "%q is matched as %q: APISIX matches decoded paths",
 			"Requests that spell the same path with other percent-escapes match too.",
 		},

@@ -15,7 +15,7 @@ func understood(message protoreflect.FullName) []string {
 	case "envoy.config.listener.v3.Listener":
 		return []string{
 			"name", "address", "additional_addresses", "filter_chains", "default_filter_chain", "use_original_dst",
-			"bind_to_port", "deprecated_v1", "listener_filters", "traffic_direction", "api_listener",
+			"bind_to_port", "deprecated_v1", "listener_filters", "traffic_direction", "api_listener", "filter_chain_matcher",
 			"udp_listener_config", "access_log", "continue_on_listener_filters_timeout", "listener_filters_timeout",
 			"stat_prefix", "metadata", "drain_type", "enable_reuse_port", "reuse_port", "connection_balance_config",
 			"per_connection_buffer_limit_bytes", "tcp_backlog_size", "max_connections_to_accept_per_socket_event",

@@ -69,25 +69,24 @@ func isTelemetry(name, message string) bool {
 }
 
 // inspectHTTPFilters reports the filters of a connection manager that have no effect in APISIX, and
-// returns those that restrict access.
-func inspectHTTPFilters(hcm *http_connection_managerpb.HttpConnectionManager, report reporter) []restriction {
-	var restrictions []restriction
+// returns those that restrict access. dormant are those that do so where a route enables them.
+func inspectHTTPFilters(hcm *http_connection_managerpb.HttpConnectionManager, report reporter) (restrictions []restriction, dormant map[string]Code) {
+	dormant = map[string]Code{}
 	for _, f := range hcm.GetHttpFilters() {
 		field := `http_filters["` + f.GetName() + `"]`
-		if f.GetDisabled() { // unless a route enables it; see restrictionsOfRoute
-			continue
-		}
 		if d := f.GetConfigDiscovery(); d != nil {
 			report("filter_discovered", field, f.GetName(), strings.Join(shortTypes(d.GetTypeUrls()), ", "))
 			continue
 		}
 		config := f.GetTypedConfig()
 		message := messageName(config)
-		if code, restricts := restrictionOf(config, message); restricts {
-			restrictions = append(restrictions, restriction{code, field, `filter "` + f.GetName() + `"`})
-			continue
-		}
+		code, restricts := restrictionOf(config, message)
 		switch {
+		case restricts && f.GetDisabled():
+			dormant[f.GetName()] = code
+		case restricts:
+			restrictions = append(restrictions, restriction{code, field, `filter "` + f.GetName() + `"`})
+		case f.GetDisabled():
 		case isTelemetry(f.GetName(), message), isAccessFilter(message):
 		case message == "envoy.extensions.filters.http.router.v3.Router", message == "envoy.extensions.filters.http.cors.v3.Cors":
 		case message == "envoy.extensions.filters.http.fault.v3.HTTPFault":
@@ -99,7 +98,7 @@ func inspectHTTPFilters(hcm *http_connection_managerpb.HttpConnectionManager, re
 			report("filter_ignored", field, f.GetName(), message)
 		}
 	}
-	return restrictions
+	return restrictions, dormant
 }
 
 // inspectNetworkFilters does the same for the filters in front of a connection manager.

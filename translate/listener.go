@@ -100,6 +100,11 @@ func (s *State) parseListener(r *xds.Resource) *listenerUnit {
 		add(fc, field)
 	}
 	add(l.GetDefaultFilterChain(), "default_filter_chain")
+	if l.GetFilterChainMatcher() != nil {
+		for _, d := range u.chains {
+			d.narrowed = "a matcher tree"
+		}
+	}
 	markNarrowed(u.chains)
 	return u
 }
@@ -265,7 +270,8 @@ func (d *chainDraft) parseConnectionManager(hcm *http_connection_managerpb.HttpC
 	for _, f := range hcm.GetHttpFilters() {
 		d.filters = append(d.filters, f.GetName())
 	}
-	d.restrictions = append(d.restrictions, inspectHTTPFilters(hcm, share)...)
+	restrictions, dormant := inspectHTTPFilters(hcm, share)
+	d.restrictions, d.dormant = append(d.restrictions, restrictions...), dormant
 	switch {
 	case hcm.GetRds() != nil:
 		d.RouteConfig = hcm.GetRds().GetRouteConfigName()

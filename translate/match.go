@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	routepb "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherpb "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -353,7 +354,7 @@ func compileQuery(q *routepb.QueryParameterMatcher, report reporter) verdict {
 
 func decodedLiteral(m *matcherpb.StringMatcher) *matcherpb.StringMatcher {
 	decode := func(s string) string {
-		if d, err := url.QueryUnescape(s); err == nil {
+		if d, err := url.QueryUnescape(s); err == nil && utf8.ValidString(d) {
 			return d
 		}
 		return s

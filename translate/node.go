@@ -20,44 +20,42 @@ type weighting struct {
 
 // nodesOf renders endpoints as nodes, sorted by address. It never returns nil.
 func nodesOf(endpoints []endpoint, w weighting) []apisix.Node {
+	type sharedNode struct {
+		apisix.Node
+		share float64
+	}
 	endpoints = withoutIdleLevels(endpoints)
 	shares := w.shares(endpoints)
-
-	type address struct {
-		host string
-		port int
-	}
-	nodes := map[address]*apisix.Node{}
-	share := map[address]float64{}
+	nodes := make([]sharedNode, len(endpoints))
 	for i, e := range endpoints {
-		a := address{e.host, e.port}
-		priority := -int(min(e.priority, math.MaxInt32))
-		switch n := nodes[a]; {
-		case n == nil:
-			nodes[a] = &apisix.Node{Host: e.host, Port: e.port, Priority: priority}
-			share[a] = shares[i]
-		case n.Priority == priority:
-			share[a] += shares[i]
-		case n.Priority < priority: // an address cannot be in two levels; the better one counts
-			n.Priority = priority
-			share[a] = shares[i]
-		}
+		nodes[i] = sharedNode{apisix.Node{Host: e.host, Port: e.port, Priority: -int(min(e.priority, math.MaxInt32))}, shares[i]}
 	}
+	slices.SortFunc(nodes, func(a, b sharedNode) int {
+		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Port, b.Port), cmp.Compare(b.Priority, a.Priority), cmp.Compare(a.share, b.share))
+	})
 	levels := map[int]*level{}
-	for a, n := range nodes {
+	merged := nodes[:0]
+	for _, n := range nodes {
+		if last := len(merged) - 1; last >= 0 && merged[last].Host == n.Host && merged[last].Port == n.Port {
+			// An address cannot be in two levels; the better one counts.
+			if merged[last].Priority == n.Priority {
+				merged[last].share += n.share
+			}
+			continue
+		}
+		merged = append(merged, n)
+	}
+	for _, n := range merged {
 		if levels[n.Priority] == nil {
 			levels[n.Priority] = &level{whole: true}
 		}
-		levels[n.Priority].add(share[a])
+		levels[n.Priority].add(n.share)
 	}
-	out := make([]apisix.Node, 0, len(nodes))
-	for a, n := range nodes {
-		n.Weight = levels[n.Priority].weight(share[a], float64(w.limit))
-		out = append(out, *n)
+	out := make([]apisix.Node, len(merged))
+	for i, n := range merged {
+		out[i] = n.Node
+		out[i].Weight = levels[n.Priority].weight(n.share, float64(w.limit))
 	}
-	slices.SortFunc(out, func(a, b apisix.Node) int {
-		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Port, b.Port))
-	})
 	return out
 }
 

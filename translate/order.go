@@ -37,6 +37,9 @@ func (b bucket) before(o bucket) bool {
 	return len(b.path) > len(o.path) && strings.HasPrefix(b.path, o.path)
 }
 
+// maxBucket keeps buckets well below APISIX's limit on a uri, 4096 bytes.
+const maxBucket = 1024
+
 // bucketOf returns the narrowest bucket for a test that parts returned, and whether being in the
 // bucket implies passing the test.
 func bucketOf(t pathTest) (b bucket, implies bool) {
@@ -44,16 +47,17 @@ func bucketOf(t pathTest) (b bucket, implies bool) {
 		return bucket{path: "/"}, t.all()
 	}
 	// A * has a meaning anywhere in a path, and : had one in older routers.
-	if t.kind == pathExact && !strings.ContainsAny(t.literal, "*:") {
+	if t.kind == pathExact && !strings.ContainsAny(t.literal, "*:") && len(t.literal) <= maxBucket {
 		return bucket{exact: true, path: t.literal}, true
 	}
 	// radixtree checks a pattern that ends in "/*" once more, as a PCRE with its literal part
 	// unquoted: "/a+b/*" never matches "/a+b/x".
 	end := strings.IndexFunc(t.literal, func(r rune) bool { return !plainInPattern(r) })
 	if end < 0 {
-		return bucket{path: t.literal}, t.kind == pathPrefix
+		end = len(t.literal)
 	}
-	return bucket{path: t.literal[:end]}, false
+	end = min(end, maxBucket)
+	return bucket{path: t.literal[:end]}, t.kind == pathPrefix && end == len(t.literal)
 }
 
 func plainInPattern(r rune) bool {

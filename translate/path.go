@@ -3,6 +3,7 @@ package translate
 import (
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	routepb "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
@@ -60,6 +61,10 @@ func compilePath(m *routepb.RouteMatch, report reporter) (test pathTest, ok bool
 		return test, false
 	}
 	test.literal = normalPath(raw)
+	if !utf8.ValidString(test.literal) {
+		report("path_bytes", field, raw)
+		return test, false
+	}
 	switch {
 	case strings.Contains(raw, "//"), strings.Contains(strings.ToUpper(raw), "%2F"):
 		report("path_slashes", field, raw, test.literal)

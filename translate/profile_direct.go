@@ -57,7 +57,7 @@ func (p directProfile) Guard(c *Chain) (guard apisix.Vars, ok bool, why string) 
 		return apisix.List(apisix.Eq("server_port", strconv.Itoa(p.inboundPort)), apisix.Match(varOriginalDestination, ":"+port+`\z`)), true, ""
 	}
 	at := apisix.Eq("server_port", strconv.Itoa(p.outboundPort))
-	if c.wildcard() {
+	if c.wildcard() && slices.ContainsFunc(c.addresses(), netip.Addr.Is4) {
 		guard = apisix.List(at, apisix.Match(varOriginalDestination, ":"+port+`\z`))
 		if taken := ipv4Endpoints(c.Excluded, port); len(taken) > 0 {
 			guard = append(guard, apisix.NotIn(varOriginalDestination, taken...))

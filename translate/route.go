@@ -169,7 +169,7 @@ func (x *routeCompiler) compileVirtualHost(v *routepb.VirtualHost) []compiledRou
 		ordinal := ordinals[c.key]
 		ordinals[c.key]++
 		if ordinal > 0 {
-			c.key = canonicalKey(c.key, strconv.Itoa(ordinal))
+			c.key = canonicalKey(c.key, "#"+strconv.Itoa(ordinal))
 		}
 		out = append(out, c)
 	}
@@ -251,14 +251,16 @@ func (m routeMatch) fingerprint() string {
 type listedRoute struct {
 	compiledRoute
 	placement placement
+	labels    map[string]string
 }
 
 func (x *routeCompiler) listed(p placement, routes []compiledRoute) []listedRoute {
 	out := make([]listedRoute, len(routes))
+	labels := x.labels(p.vhost)
 	for i, r := range routes {
-		out[i] = listedRoute{r, p}
+		out[i] = listedRoute{r, p, labels}
 		if p.suffix != "" {
-			out[i].key = canonicalKey(r.key, p.suffix)
+			out[i].key = canonicalKey(r.key, "@"+p.suffix)
 		}
 	}
 	return out
@@ -298,14 +300,14 @@ func (r listedRoute) lowest(list []listedRoute, i int) bool { return r.terminal 
 func (x *routeCompiler) emitBranch(r listedRoute, b branch, keys pathKeys, priority int) {
 	key, readable, name := r.key, r.readable, r.name
 	if b.suffix != "" {
-		key, readable, name = canonicalKey(key, b.suffix), readable+"."+b.suffix, name+"|"+b.suffix
+		key, readable, name = canonicalKey(key, "~"+b.suffix), readable+"."+b.suffix, name+"|"+b.suffix
 	}
 	vars := slices.Concat(x.guard, apisix.List(r.placement.conds...), apisix.List(keys.conds...), apisix.List(r.match.conds...), b.vars)
 	out := &apisix.Route{
 		ID:              apisix.ID("r", readable, key),
 		Name:            apisix.Name(name),
 		Desc:            apisix.Name(r.desc),
-		Labels:          x.labels(r.placement.vhost),
+		Labels:          r.labels,
 		Hosts:           r.placement.hosts,
 		Priority:        priority,
 		Vars:            vars,

@@ -159,7 +159,11 @@ func restrictionsOfConfig(c *Chain, configs map[string]*anypb.Any, prefix string
 		if disabled {
 			continue
 		}
-		if code, restricts := restrictionOf(config, messageName(config)); restricts {
+		code, restricts := restrictionOf(config, messageName(config))
+		if config == nil { // enabled as it is
+			code, restricts = c.dormant[name]
+		}
+		if restricts {
 			out = append(out, restriction{code, prefix + `typed_per_filter_config["` + name + `"]`, `filter "` + name + `" for this route`})
 		}
 	}

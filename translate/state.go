@@ -25,6 +25,8 @@ type State struct {
 	// Set once.
 	options   Options
 	catalogue catalogue
+	// upstreamLabels are on every upstream.
+	upstreamLabels map[string]string
 
 	inputs   Inputs
 	snapshot *xds.Snapshot
@@ -78,7 +80,7 @@ func New(opts Options) (*State, error) {
 			return nil, fmt.Errorf("translate: %q is no code of an access restriction that could be left unenforced", c)
 		}
 	}
-	return &State{
+	s := &State{
 		options:       opts,
 		catalogue:     codes,
 		listeners:     map[string]*listenerUnit{},
@@ -90,7 +92,9 @@ func New(opts Options) (*State, error) {
 		endpointUsers: index{},
 		nameUsers:     index{},
 		objects:       newObjectSet(),
-	}, nil
+	}
+	s.upstreamLabels = s.labels()
+	return s, nil
 }
 
 // Translate translates a snapshot from scratch, for offline use. It fails only for bad options.
@@ -151,9 +155,7 @@ type step struct {
 
 // everything marks all that is there and all that was.
 func (p *step) everything() {
-	for name := range p.state.listeners {
-		p.changed(xds.Key{Type: xds.ListenerType, Name: name})
-	}
+	clear(p.state.listeners)
 	for r := range p.state.snapshot.All(xds.ListenerType) {
 		p.changed(r.Key)
 	}

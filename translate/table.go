@@ -30,6 +30,7 @@ func (s *State) assemble(units []*listenerUnit) chainTable {
 		notes = append(notes, u.notes...)
 	}
 	keys := map[string]bool{}
+	guards := map[string]*Chain{} // to the chain that has it
 	taken := takenAddresses(units)
 	for _, u := range units {
 		for _, d := range u.chains {
@@ -46,6 +47,18 @@ func (s *State) assemble(units []*listenerUnit) chainTable {
 				notes = append(notes, note{s.catalogue.diagnostic(code, args...), u.name})
 			}
 			s.settle(&c, d, u.chains, report, share)
+			if c.NotServed == "" {
+				guard, _, _ := c.guard(s.options.Profile)
+				text := fmt.Sprint(guard)
+				if other := guards[text]; other != nil {
+					c.NotServed = "its connections cannot be told apart from those of chain " + other.Key
+					report("chain_match_unsupported", "", c.NotServed)
+					// What is refused on either is refused on both.
+					other.Denied = slices.Compact(slices.Sorted(slices.Values(slices.Concat(other.Denied, c.Denied))))
+				} else {
+					guards[text] = &c
+				}
+			}
 			t.chains = append(t.chains, &c)
 		}
 	}
@@ -133,11 +146,9 @@ func (s *State) settle(c *Chain, d *chainDraft, siblings []*chainDraft, report r
 			report("tcp_refused", "", describeListener(c))
 		}
 		return
-	case c.Port == 0 && (!p.Captures() || len(restrictions) == 0):
+	case c.Port == 0 && !p.Captures():
 		c.NotServed = "requests to ports without a service " + passage(p)
-		if !p.Captures() {
-			share("inbound_passthrough", "get 404")
-		}
+		share("inbound_passthrough", "get 404")
 		return
 	}
 	_, ok, why := c.guard(p)
@@ -172,6 +183,9 @@ func (s *State) settle(c *Chain, d *chainDraft, siblings []*chainDraft, report r
 		}
 	}
 	c.Denied = s.enforcement(restrictions, "every request of the chain", report)
+	if c.Port == 0 && len(c.Denied) == 0 {
+		c.NotServed = "requests to ports without a service " + passage(p)
+	}
 }
 
 // hasPlain tells whether a chain for plain connections serves the same port.

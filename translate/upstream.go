@@ -2,7 +2,6 @@ package translate
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 
 	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -128,13 +127,12 @@ func (s *State) compileCluster(u *clusterUnit) []apisix.Object {
 	}
 	reportCluster(cx)
 	var objects []apisix.Object
-	ids := func(v variant) string { return upstreamRef{u.name, v}.id() }
-	for _, v := range slices.SortedFunc(maps.Keys(u.references), func(a, b variant) int { return cmp.Compare(ids(a), ids(b)) }) {
+	for v := range u.references { // in any order: objects are sorted by key, and diagnostics too
 		up := compileUpstream(cx, v)
-		up.ID = ids(v)
+		up.ID = upstreamRef{u.name, v}.id()
 		up.Name = apisix.Name(u.name + v.suffix())
 		up.Desc = apisix.Name(origin(c.GetMetadata()))
-		up.Labels = s.labels()
+		up.Labels = s.upstreamLabels
 		o, err := encode(apisix.KindUpstream, up.ID, up, up.Validate())
 		if err != nil {
 			report("invalid_object", "", "upstream "+up.Name, err)
