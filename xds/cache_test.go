@@ -57,3 +57,23 @@ func TestAnotherVersionOfTheSameBytesIsNoChange(t *testing.T) {
 		t.Errorf("version %q in a Snapshot that was delivered before", got)
 	}
 }
+
+func TestTheNameOfADamagedResourceIsReadAsFarAsItGoes(t *testing.T) {
+	whole := clusterBody(t, "a").GetValue()
+	for name, test := range map[string]struct {
+		value []byte
+		want  string
+	}{
+		"whole":                {whole, "a"},
+		"damaged after":        {append(slices.Clone(whole), 0xff), "a"},
+		"damaged before":       {append([]byte{0xff}, whole...), ""},
+		"cut":                  {whole[:len(whole)-1], ""},
+		"twice":                {append(slices.Clone(whole), clusterBody(t, "b").GetValue()...), "b"},
+		"of another wire type": {[]byte{1 << 3, 1}, ""},
+		"empty":                {nil, ""},
+	} {
+		if got := peekName(&anypb.Any{Value: test.value}); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}

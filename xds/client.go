@@ -211,14 +211,7 @@ func (c *Client) report(ctx context.Context, r response, o outcome) {
 	c.metrics.pushes.WithLabelValues(short).Inc()
 	c.metrics.lastPush.Set(float64(at.UnixMilli()) / 1000)
 	c.metrics.connected.Set(1)
-	first := c.board.answered(r.typeURL, TypeStatus{
-		LastResponse: at,
-		Nonce:        r.nonce,
-		Version:      c.versions[r.typeURL],
-		Resources:    c.cache.snapshot.Len(r.typeURL),
-		Rejected:     c.cache.rejections(r.typeURL),
-	})
-	if first {
+	if c.board.answered(r, at, c.versions[r.typeURL], c.cache) {
 		c.logger.LogAttrs(ctx, slog.LevelInfo, "connected to istiod", slog.String("target", c.config.Address))
 	}
 	for _, err := range o.errors {

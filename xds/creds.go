@@ -2,7 +2,6 @@ package xds
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -101,7 +100,7 @@ func (c *tlsCredentials) ClientHandshake(ctx context.Context, authority string, 
 		RootCAs:              roots,
 		ServerName:           c.config.ServerName,
 		GetClientCertificate: c.config.GetClientCertificate,
-	}).ClientHandshake(ctx, cmp.Or(c.config.ServerName, authority), conn)
+	}).ClientHandshake(ctx, authority, conn)
 }
 
 // Clone implements credentials.TransportCredentials.

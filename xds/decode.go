@@ -95,26 +95,23 @@ func (t resourceType) decode(wireName, version string, body *anypb.Any) (decoded
 	return d, nil
 }
 
-// peekName returns the name of a resource whose body need not decode, or "". Every type that is not
-// opaque has its name in field 1. It keeps a damaged resource from being mistaken for a removed one.
-func peekName(body *anypb.Any) string {
+// peekName returns the name of a resource whose body need not decode, or "" if there is none before
+// the damage. Every type that is not opaque has its name in field 1; the last one counts. It keeps a
+// damaged resource from being mistaken for a removed one.
+func peekName(body *anypb.Any) (name string) {
 	for b := body.GetValue(); len(b) > 0; {
 		number, kind, n := protowire.ConsumeTag(b)
 		if n < 0 {
-			return ""
-		}
-		b = b[n:]
-		if number == 1 && kind == protowire.BytesType {
-			name, n := protowire.ConsumeString(b)
-			if n < 0 {
-				return ""
-			}
 			return name
 		}
+		b = b[n:]
 		if n = protowire.ConsumeFieldValue(number, kind, b); n < 0 {
-			return ""
+			return name
+		}
+		if number == 1 && kind == protowire.BytesType {
+			name, _ = protowire.ConsumeString(b)
 		}
 		b = b[n:]
 	}
-	return ""
+	return name
 }

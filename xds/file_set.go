@@ -80,16 +80,16 @@ func (s *fileSet) list() ([]string, error) {
 }
 
 func readFile(path string, old fileState) (state fileState, changed bool) {
-	bytes, err := os.ReadFile(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		state := fileState{content: old.content, loaded: old.loaded, err: err}
 		return state, old.err == nil || old.err.Error() != err.Error()
 	}
-	sum := sha256.Sum256(bytes)
+	sum := sha256.Sum256(text)
 	if sum == old.sum {
 		return old, false
 	}
-	content, err := parseFile(path, bytes)
+	content, err := parseFile(path, text)
 	if err != nil {
 		return fileState{sum: sum, content: old.content, loaded: old.loaded, err: err}, true
 	}

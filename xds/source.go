@@ -17,7 +17,8 @@ type Source interface {
 }
 
 // Update is the state of the world and what is new in it. It also keeps the decoded forms of what is
-// new, so that they are decoded once: drop it when done, and keep the Snapshot.
+// new, so that they are decoded once: drop it when done, and keep the Snapshot. Its slices are shared
+// with other Updates and must not be modified.
 type Update struct {
 	// Snapshot is everything that is known now.
 	Snapshot *Snapshot

@@ -43,14 +43,22 @@ func (b *statusBoard) read() Status {
 	return s
 }
 
-// answered notes a response and returns whether it was the first one of its stream.
-func (b *statusBoard) answered(typeURL string, t TypeStatus) bool {
+// answered notes a response and returns whether it was the first one of its stream. It changes the
+// counts of other types too, of which resources went with those that referred to them.
+func (b *statusBoard) answered(r response, at time.Time, version string, c *cache) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.status.Types[typeURL] = t
+	for url := range c.types {
+		t := b.status.Types[url]
+		if url == r.typeURL {
+			t.LastResponse, t.Nonce, t.Version = at, r.nonce, version
+		}
+		t.Resources, t.Rejected = c.snapshot.Len(url), c.rejections(url)
+		b.status.Types[url] = t
+	}
 	first := !b.status.Connected
 	if first {
-		b.status.Connected, b.status.Since = true, t.LastResponse
+		b.status.Connected, b.status.Since = true, at
 	}
 	return first
 }
