@@ -185,8 +185,7 @@ func TestAPISIXRecoversFromARestartWithANewEpoch(t *testing.T) {
 			if err := s.stop(); err != nil {
 				t.Fatal(err)
 			}
-			// The clock went on by some seconds, in which there may have been more revisions
-			// than milliseconds in the next life so far.
+			// The base is the clock in milliseconds, and the stop took some seconds.
 			next := newStore(t, store.Config{BaseRevision: epoch + life*5000, RefuseFuture: true})
 			seed(t, next)
 			put(t, next, "/apisix/routes/kept", fmt.Sprintf(`{"life":%d}`, life))
@@ -242,7 +241,7 @@ func TestBusyAPISIXIsOvertakenByCompaction(t *testing.T) {
 	put(t, s.store, "/apisix/routes/0", `{"n":0}`)
 	<-blocked
 	big := strings.Repeat("x", 64<<10)
-	for n := range 400 { // more than the sockets hold
+	for n := range 250 { // more than the sockets hold
 		put(t, s.store, fmt.Sprintf("/apisix/routes/%d", n%10), fmt.Sprintf(`{"n":%d,"big":%q}`, n, big))
 	}
 	if _, err := s.store.Compact(s.store.Revision()); err != nil {

@@ -28,7 +28,9 @@ type Config struct {
 	Hold func(key, end []byte) <-chan struct{}
 	// HoldTimeout bounds Hold; 0 means 30 s.
 	HoldTimeout time.Duration
-	// Admit, when set, decides about every write that a client asks for.
+	// Admit, when set, decides about every write that a client asks for: puts, deletes, and those in
+	// either branch of a transaction. One that is Denied fails the whole transaction. What the end of
+	// a lease deletes is not asked about.
 	Admit func(Write) Admission
 	// ProgressInterval is how often a watch that asked for progress_notify hears of a revision
 	// when there was no event; 0 means 10 minutes, as in etcd.
@@ -41,7 +43,8 @@ type Config struct {
 	Gatherer prometheus.Gatherer
 }
 
-// Write is a put of Key, or a delete of [Key, End).
+// Write is a put of Key, or a delete of [Key, End). End is etcd's range_end: empty is Key alone, and
+// "\x00" everything from Key on.
 type Write struct {
 	Delete   bool
 	Key, End []byte

@@ -83,7 +83,10 @@ func (s *Server) header(revision int64) *pb.ResponseHeader {
 // finish, and Serve returns nil after the last of its goroutines. It may be called for several
 // listeners at a time.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	e := &endpoint{Server: s, stopping: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+	e := &endpoint{
+		Server: s, stopping: make(chan struct{}),
+		conns: make(map[net.Conn]struct{}), fresh: make(map[net.Conn]struct{}),
+	}
 	return e.serve(ctx, l)
 }
 
@@ -96,6 +99,7 @@ type endpoint struct {
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{} // of HTTP watches; guarded by mu
+	fresh map[net.Conn]struct{} // HTTP connections without a complete request yet; guarded by mu
 }
 
 func (e *endpoint) serve(ctx context.Context, l net.Listener) error {
@@ -118,6 +122,7 @@ func (e *endpoint) serve(ctx context.Context, l net.Listener) error {
 		Handler:           handler,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
+		ConnState:         e.connState,
 		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
 	}
 
@@ -152,6 +157,9 @@ func (e *endpoint) stop(ctx context.Context, httpServer *http.Server, grpcServer
 		// means that the connection is gone already.
 		_ = conn.SetWriteDeadline(deadline)
 	}
+	for conn := range e.fresh {
+		_ = conn.Close() // the HTTP server would wait for their requests
+	}
 	e.mu.Unlock()
 
 	if err := httpServer.Shutdown(ctx); err != nil {
@@ -163,6 +171,29 @@ func (e *endpoint) stop(ctx context.Context, httpServer *http.Server, grpcServer
 	grpcServer.GracefulStop()
 	cutOff()
 	e.streams.Wait()
+}
+
+// connState keeps fresh: connections that the HTTP server has and that it has read no request from.
+func (e *endpoint) connState(conn net.Conn, state http.ConnState) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if state != http.StateNew {
+		delete(e.fresh, conn)
+		return
+	}
+	e.fresh[conn] = struct{}{}
+	if e.isStopping() {
+		_ = conn.Close()
+	}
+}
+
+func (e *endpoint) isStopping() bool {
+	select {
+	case <-e.stopping:
+		return true
+	default:
+		return false
+	}
 }
 
 // grpcServer makes the gRPC server with all services.

@@ -72,14 +72,12 @@ func (h *httpHandler) watchRequests(r *http.Request, body []byte) ([]*pb.WatchRe
 func (e *endpoint) adopt(conn net.Conn) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	select {
-	case <-e.stopping:
+	if e.isStopping() {
 		return false
-	default:
-		e.conns[conn] = struct{}{}
-		e.streams.Add(1)
-		return true
 	}
+	e.conns[conn] = struct{}{}
+	e.streams.Add(1)
+	return true
 }
 
 // disown closes conn after its stream has ended, well or not.
@@ -160,14 +158,14 @@ func (s *httpSink) flush() error {
 }
 
 func (s *httpSink) write(p []byte) error {
-	select {
-	case <-s.stopping: // there is a deadline for everything already
-	default:
-		if err := s.conn.SetWriteDeadline(time.Now().Add(stallTimeout)); err != nil {
-			return fmt.Errorf("watch: %w", err)
-		}
+	err := s.conn.SetWriteDeadline(time.Now().Add(stallTimeout))
+	if err == nil && s.isStopping() { // which may have set its own deadline before the one above
+		err = s.conn.SetWriteDeadline(time.Now().Add(stopTimeout))
 	}
-	if _, err := s.conn.Write(p); err != nil {
+	if err == nil {
+		_, err = s.conn.Write(p)
+	}
+	if err != nil {
 		return fmt.Errorf("watch: %w", err)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -371,20 +372,30 @@ func changes(tb testing.TB, s *store.Store, r *pb.WatchCreateRequest) (out []str
 // until memory is gone.
 func TestWatcherThatDoesNotReadIsFeltByNobody(t *testing.T) {
 	s := start(t, gateway.Config{})
-	stuck := watchRaw(t, s, `{"create_request":{"key":"Lw==","range_end":"MA=="}}`)
-	stuck.created()
+	var stuck *rawStream
+	for range 40 {
+		stuck = watchRaw(t, s, `{"create_request":{"key":"Lw==","range_end":"MA=="}}`)
+		stuck.created()
+	}
 	stuckGRPC := openWatch(t, s, create(&pb.WatchCreateRequest{Key: []byte("/"), RangeEnd: []byte("0")}))
 	receive(t, stuckGRPC)
 	lively := watchRaw(t, s, `{"create_request":{"key":"Lw==","range_end":"MA=="}}`)
 	lively.created()
 
 	value := strings.Repeat("x", 32<<10)
-	const rounds = 1000 // far more than all buffers on the way hold
+	const rounds = 500 // 21 MB of JSON, more than the buffers on the way hold
 	for n := range rounds {
 		revision := put(t, s.store, fmt.Sprintf("/%d", n%10), value)
 		if f := lively.frame().Result; f.Header.Revision != revision {
 			t.Fatalf("after revision %d the other watcher got %+v", revision, f.Header)
 		}
+	}
+	// The store's log, one encoding of it for each transport, and a buffer for each watcher.
+	var memory runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&memory)
+	if memory.HeapInuse > 200<<20 {
+		t.Errorf("%d MB of heap", memory.HeapInuse>>20)
 	}
 	if _, err := s.store.Compact(s.store.Revision()); err != nil {
 		t.Fatal(err)
