@@ -311,10 +311,13 @@ func (m *routeMatch) reject(e *pathEntry) string {
 // hostMatches is the host condition of the router that does not know hosts. A pattern with a colon
 // is compared with the Host header, port included.
 func (m *routeMatch) hostMatches(pattern string) bool {
-	host := m.vars.host
 	if strings.Contains(pattern, ":") {
-		host = m.vars.headers["host"]
+		return matchHost(pattern, m.vars.headers["host"])
 	}
+	return matchHost(pattern, m.vars.host)
+}
+
+func matchHost(pattern, host string) bool {
 	if suffix, wildcard := strings.CutPrefix(pattern, "*"); wildcard {
 		return strings.HasSuffix(host, suffix)
 	}
@@ -341,8 +344,7 @@ func (e *Evaluator) Why(r Request, routeID string) string {
 	if refusal != "" {
 		return refusal
 	}
-	host := routeMatch{vars: vars}
-	if len(route.Hosts) > 0 && !slices.ContainsFunc(route.Hosts, host.hostMatches) {
+	if len(route.Hosts) > 0 && !slices.ContainsFunc(route.Hosts, func(p string) bool { return matchHost(p, vars.host) }) {
 		return "hosts: " + strings.Join(route.Hosts, ", ") + " does not have " + vars.host
 	}
 	tree := newPathTree()

@@ -323,6 +323,22 @@ func TestDecisionSaysWhyNotTheOthers(t *testing.T) {
 			t.Errorf("Why(%s) = %q, want %q", id, got, want)
 		}
 	}
+	for host, want := range map[string]string{
+		"reviews":    "hosts: port:80 does not have reviews",
+		"port:80":    "hosts: port:80 does not have port",
+		"x.wild":     "a route of a more specific host was chosen: specific",
+		"bad..host":  "nginx refuses the Host header bad..host",
+		"other.wild": "it is the route that is chosen",
+	} {
+		e := evaluator(t, Options{}, to("p", "/*", 0, onHosts("port:80")), to("w", "/*", 0, onHosts("*.wild")), to("specific", "/*", 0, onHosts("x.wild")), up())
+		id := "p"
+		if strings.HasSuffix(host, "wild") {
+			id = "w"
+		}
+		if got := e.Why(Request{Host: host, URI: "/"}, id); got != want {
+			t.Errorf("Why(%s) on %s = %q, want %q", id, host, got, want)
+		}
+	}
 	request.Host = "ratings"
 	if got, want := e.Why(request, "other"), "uris: /x does not fit /"; got != want {
 		t.Errorf("Why = %q, want %q", got, want)
@@ -420,7 +436,8 @@ func TestPluginsThatAnswer(t *testing.T) {
 		{
 			"a rewritten path without a slash is 502",
 			[]func(*Route){with("proxy-rewrite", object{"regex_uri": []string{"^/", "x"}})},
-			Request{}, 502, "upstream",
+			Request{},
+			502, "upstream",
 		},
 		{
 			"unless something else answers",
@@ -428,7 +445,8 @@ func TestPluginsThatAnswer(t *testing.T) {
 				with("proxy-rewrite", object{"regex_uri": []string{"^/", "x"}}),
 				with("workflow", object{"rules": []any{object{"actions": []any{[]any{"return", object{"code": 403}}}}}}),
 			},
-			Request{}, 403, "workflow",
+			Request{},
+			403, "workflow",
 		},
 		{"a missing plugin_config is 503", []func(*Route){func(r *Route) { r.PluginConfigID = "none" }}, Request{}, 503, "plugin_config"},
 		{"the plugins of a plugin_config run", []func(*Route){func(r *Route) { r.PluginConfigID = "teapot" }}, Request{}, 418, "fault-injection"},

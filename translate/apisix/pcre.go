@@ -28,8 +28,7 @@ func compilePCRE(pattern string, fold bool) (*pcre, error) {
 		return nil, fmt.Errorf("regular expression %q: %w", pattern, err)
 	}
 	if fold {
-		// Without Unicode folding: k and s would otherwise match characters beyond ASCII, which
-		// no subject has.
+		// Go folds k and s to characters beyond ASCII as well, which no subject has.
 		translated = "(?i)" + translated
 	}
 	re, err := regexp.Compile(translated)
@@ -314,7 +313,7 @@ func (t *pcreTokens) escape() error {
 	return nil
 }
 
-// members writes the members of a class for a two-byte escape.
+// members writes the members of a class for an escape of two bytes.
 func (t *pcreTokens) members(set string) {
 	if t.class > 0 {
 		t.out.WriteString(set)
