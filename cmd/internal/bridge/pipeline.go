@@ -156,7 +156,19 @@ func (p *pipeline) step(now time.Time) error {
 		return err
 	}
 	p.publish(now, revision, false)
+	if len(p.dirty) == 0 {
+		p.settle()
+	}
 	return nil
+}
+
+// settle drops the decoded resources that came with the latest update: they are several times the
+// size of their bytes, and everything in them has been translated.
+func (p *pipeline) settle() {
+	p.latest = xds.Update{
+		Snapshot: p.latest.Snapshot, Pending: p.latest.Pending,
+		Rejected: p.latest.Rejected, Received: p.latest.Received,
+	}
 }
 
 // firstWorld commits everything that is known as one transaction.
@@ -178,6 +190,7 @@ func (p *pipeline) firstWorld(now time.Time) error {
 		slog.Int("diagnostics", len(p.view.Load().Diagnostics)),
 		slog.Duration("since_received", time.Since(p.latest.Received)))
 	close(p.ready)
+	p.settle()
 	return nil
 }
 
