@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	routepb "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherpb "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typepb "github.com/envoyproxy/go-control-plane/envoy/type/v3"
@@ -78,6 +79,7 @@ func chainState(tb testing.TB, config *routepb.RouteConfiguration) *State {
 	c := &Chain{Key: "c", HTTP: true, RouteConfig: config.GetName(), Inline: true, inline: config}
 	s.table = chainTable{chains: []*Chain{c}}
 	s.byKey["c"] = c
+	s.decoded = map[string]*clusterpb.Cluster{}
 	s.objects.begin()
 	p := &step{state: s, chains: map[string]bool{"c": true}, clusters: map[string]bool{}}
 	p.compileChains()

@@ -30,6 +30,8 @@ type State struct {
 
 	inputs   Inputs
 	snapshot *xds.Snapshot
+	// decoded holds clusters during a step; for longer they would take too much memory.
+	decoded map[string]*clusterpb.Cluster
 
 	listeners map[string]*listenerUnit
 	table     chainTable
@@ -120,6 +122,8 @@ func (s *State) Chains() []*Chain { return s.table.chains }
 func (s *State) Apply(in Input) Result {
 	p := &step{state: s, chains: map[string]bool{}, clusters: map[string]bool{}}
 	s.snapshot = in.Snapshot
+	s.decoded = map[string]*clusterpb.Cluster{}
+	defer func() { s.decoded = nil }()
 	s.objects.begin()
 	if in.All {
 		p.everything()

@@ -43,12 +43,22 @@ func (s *State) clusterFacts(name string) clusterFacts {
 	if u := s.clusters[name]; u != nil {
 		return u.facts
 	}
-	return factsOf(resource[*clusterpb.Cluster](s.snapshot, xds.ClusterType, name))
+	return factsOf(s.decodedCluster(name))
+}
+
+// decodedCluster returns a cluster, or nil. A step needs it several times, and decodes it once.
+func (s *State) decodedCluster(name string) *clusterpb.Cluster {
+	c, known := s.decoded[name]
+	if !known {
+		c = resource[*clusterpb.Cluster](s.snapshot, xds.ClusterType, name)
+		s.decoded[name] = c
+	}
+	return c
 }
 
 // refreshCluster reads what others depend on from the cluster, and tells whether its facts changed.
 func (s *State) refreshCluster(u *clusterUnit) bool {
-	c := resource[*clusterpb.Cluster](s.snapshot, xds.ClusterType, u.name)
+	c := s.decodedCluster(u.name)
 	s.unlinkCluster(u)
 	u.endpoints, u.names = "", nil
 	if c.GetType() == clusterpb.Cluster_EDS {
@@ -114,7 +124,7 @@ func (u *clusterUnit) release(v variant) bool {
 // compileCluster returns an upstream for each variant in use.
 func (s *State) compileCluster(u *clusterUnit) []apisix.Object {
 	u.diagnostics = nil
-	c := resource[*clusterpb.Cluster](s.snapshot, xds.ClusterType, u.name)
+	c := s.decodedCluster(u.name)
 	report := s.reporter(&u.diagnostics, "Cluster "+u.name, "", origin(c.GetMetadata()))
 	cx := &clusterContext{options: &s.options, inputs: &s.inputs, name: u.name, cluster: c, report: report}
 	if c.GetType() == clusterpb.Cluster_EDS {
