@@ -2,6 +2,7 @@ package istiod
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -51,7 +52,11 @@ func (s *Server) reload() {
 		return
 	}
 	for _, c := range diff(s.have, docs) {
-		if err := c.applyTo(s.store); err != nil {
+		since := time.Now()
+		if old, known := s.have[c.doc.Key]; known {
+			since = old.Created
+		}
+		if err := errors.Join(c.doc.created(since), c.applyTo(s.store)); err != nil {
 			s.log.Error("manifest not applied", "error", err)
 			continue
 		}

@@ -10,12 +10,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"istio.io/istio/pilot/pkg/config/kube/crd"
 	"istio.io/istio/pkg/config"
 	"istio.io/istio/pkg/config/schema/collections"
 	"istio.io/istio/pkg/config/schema/resource"
 	kubelib "istio.io/istio/pkg/kube"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -50,6 +53,23 @@ type Document struct {
 	// Config is the same object in Istio's own form; nil for kinds that are
 	// not Istio's.
 	Config *config.Config
+	// Created is when istiod was first told of the object.
+	Created time.Time
+}
+
+// created stamps the document's object with a time of creation, as an API
+// server would: istiod lets the older of two conflicting objects win.
+func (d *Document) created(at time.Time) error {
+	object, err := meta.Accessor(d.Object)
+	if err != nil {
+		return fmt.Errorf("%s: %w", d.Source, err)
+	}
+	object.SetCreationTimestamp(metav1.NewTime(at))
+	if d.Config != nil {
+		d.Config.CreationTimestamp = at
+	}
+	d.Created = at
+	return nil
 }
 
 // Manifests is a directory of .yaml, .yml and .json files.

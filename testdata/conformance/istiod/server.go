@@ -43,6 +43,10 @@ type Config struct {
 	Logger   *slog.Logger
 }
 
+// epoch is when the oldest of the first manifests seems to have been created.
+// It is fixed so that the same manifests give the same configuration.
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
 // Server is a running istiod.
 type Server struct {
 	// GRPC, HTTP and Secure are the addresses in use; empty means not served.
@@ -71,8 +75,12 @@ func Start(c Config) (*Server, error) {
 	features.EnableUnsafeAdminEndpoints = true
 
 	s := &Server{manifests: c.Manifests, log: c.Logger, have: make(map[Key]Document, len(docs))}
-	for _, doc := range docs {
-		s.have[doc.Key] = doc
+	for i := range docs {
+		// In file order, and all before anything that is added later.
+		if err := docs[i].created(epoch.Add(time.Duration(i) * time.Second)); err != nil {
+			return nil, err
+		}
+		s.have[docs[i].Key] = docs[i]
 	}
 	switch c.Mode {
 	case ModeDiscovery:

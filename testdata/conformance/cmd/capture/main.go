@@ -6,8 +6,7 @@
 //	go run ./cmd/capture bookinfo-client   one of them
 //
 // Run it after changing a manifest or the version of Istio, and review the
-// difference as code. Nothing in these configurations depends on the time or
-// on chance, so an unchanged istiod gives unchanged files.
+// difference as code. An unchanged istiod gives unchanged files.
 package main
 
 import (
