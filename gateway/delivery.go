@@ -9,21 +9,21 @@ import (
 // delivery knows the live watch streams.
 type delivery struct {
 	mu      sync.Mutex
-	streams map[*progressMark]struct{} // guarded by mu
+	streams map[*deliveryMark]struct{} // guarded by mu
 }
 
 // join adds a stream that has at least one watch.
-func (d *delivery) join(m *progressMark) {
+func (d *delivery) join(m *deliveryMark) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.streams == nil {
-		d.streams = make(map[*progressMark]struct{})
+		d.streams = make(map[*deliveryMark]struct{})
 	}
 	d.streams[m] = struct{}{}
 }
 
 // leave takes a stream out.
-func (d *delivery) leave(m *progressMark) {
+func (d *delivery) leave(m *deliveryMark) {
 	d.mu.Lock()
 	delete(d.streams, m)
 	d.mu.Unlock()
@@ -31,7 +31,7 @@ func (d *delivery) leave(m *progressMark) {
 }
 
 // behind returns a stream that has not been sent the revision.
-func (d *delivery) behind(revision int64) *progressMark {
+func (d *delivery) behind(revision int64) *deliveryMark {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for m := range d.streams {
@@ -61,16 +61,16 @@ func (s *Server) WaitDelivered(ctx context.Context, revision int64) error {
 	}
 }
 
-// progressMark is the revision up to which a stream has been sent everything that its watches asked
+// deliveryMark is the revision up to which a stream has been sent everything that its watches asked
 // for.
-type progressMark struct {
+type deliveryMark struct {
 	mu       sync.Mutex
 	revision int64         // guarded by mu
 	changed  chan struct{} // nil unless somebody waits; guarded by mu
 }
 
 // include takes a new watch into account that was sent everything up to the revision.
-func (m *progressMark) include(revision int64, isFirst bool) {
+func (m *deliveryMark) include(revision int64, isFirst bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if isFirst || revision < m.revision {
@@ -79,7 +79,7 @@ func (m *progressMark) include(revision int64, isFirst bool) {
 }
 
 // advance sets the revision.
-func (m *progressMark) advance(revision int64) {
+func (m *deliveryMark) advance(revision int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.revision = revision
@@ -90,7 +90,7 @@ func (m *progressMark) advance(revision int64) {
 }
 
 // reached returns nil if the revision is reached, else a channel that closes at the next advance.
-func (m *progressMark) reached(revision int64) <-chan struct{} {
+func (m *deliveryMark) reached(revision int64) <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.revision >= revision {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"meshbridge/store"
@@ -178,31 +179,25 @@ const (
 
 // appendProtoEvent appends an event as an element of WatchResponse.events.
 func appendProtoEvent(buf []byte, e *store.Event, prevKV bool) []byte {
-	if !prevKV || e.Prev == nil {
-		return appendProtoEventOf(buf, e.Delete, e.KV, nil)
-	}
-	return appendProtoEventOf(buf, e.Delete, e.KV, e.Prev)
-}
-
-func appendProtoEventOf(buf []byte, isDelete bool, kv, prev *store.KeyValue) []byte {
-	kvSize := protoKeyValueSize(kv)
+	kvSize := protoKeyValueSize(e.KV)
 	size := protowire.SizeTag(fieldEventKV) + protowire.SizeBytes(kvSize)
-	if isDelete {
-		size += protowire.SizeTag(fieldEventType) + protowire.SizeVarint(1)
+	if e.Delete {
+		size += protoIntSize(fieldEventType, int64(mvccpb.Event_DELETE))
 	}
+	prevKV = prevKV && e.Prev != nil
 	prevSize := 0
-	if prev != nil {
-		prevSize = protoKeyValueSize(prev)
+	if prevKV {
+		prevSize = protoKeyValueSize(e.Prev)
 		size += protowire.SizeTag(fieldEventPrev) + protowire.SizeBytes(prevSize)
 	}
 	buf = protowire.AppendTag(buf, fieldResponseEvents, protowire.BytesType)
 	buf = protowire.AppendVarint(buf, uint64(size))
-	if isDelete {
-		buf = appendProtoInt(buf, fieldEventType, 1)
+	if e.Delete {
+		buf = appendProtoInt(buf, fieldEventType, int64(mvccpb.Event_DELETE))
 	}
-	buf = appendProtoKeyValue(buf, fieldEventKV, kv, kvSize)
-	if prev != nil {
-		buf = appendProtoKeyValue(buf, fieldEventPrev, prev, prevSize)
+	buf = appendProtoKeyValue(buf, fieldEventKV, e.KV, kvSize)
+	if prevKV {
+		buf = appendProtoKeyValue(buf, fieldEventPrev, e.Prev, prevSize)
 	}
 	return buf
 }

@@ -28,7 +28,10 @@ const (
 	storageVersion = "3.6.0"
 )
 
-const jsonContentType = "application/json"
+const (
+	jsonContentType = "application/json"
+	textContentType = "text/plain; charset=utf-8"
+)
 
 // httpHandler serves everything that is not gRPC.
 type httpHandler struct {
@@ -86,9 +89,9 @@ func (h *httpHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.get(w, r, jsonContentType,
 			fmt.Sprintf(`{"etcdserver":%q,"etcdcluster":%q,"storage":%q}`, serverVersion, clusterVersion, storageVersion))
 	case path == "/health":
-		h.get(w, r, "", `{"health":"true","reason":""}`)
+		h.get(w, r, textContentType, `{"health":"true","reason":""}`)
 	case path == "/livez", path == "/readyz":
-		h.get(w, r, "", "ok\n")
+		h.get(w, r, textContentType, "ok\n")
 	case path == "/metrics" && h.exposition != nil:
 		h.exposition.ServeHTTP(w, r)
 	default:
@@ -103,11 +106,9 @@ func (h *httpHandler) get(w http.ResponseWriter, r *http.Request, contentType, b
 		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
 		return
 	}
-	if contentType == "" {
-		contentType = "text/plain; charset=utf-8"
-	}
 	w.Header().Set("Content-Type", contentType)
-	h.written(io.WriteString(w, body))
+	_, err := io.WriteString(w, body)
+	h.written(err)
 }
 
 // post reads the body of a call and passes it on.
@@ -171,8 +172,8 @@ func errBodySize(size int64) error {
 	return status.Errorf(codes.ResourceExhausted, "grpc: received message larger than max (%d vs. %d)", size, maxJSONBytes)
 }
 
-// written takes the result of the last write of a response. That the client is gone is not an event.
-func (h *httpHandler) written(_ int, err error) {
+// written takes the result of writing a response. That the client is gone is no event.
+func (h *httpHandler) written(err error) {
 	if err != nil {
 		h.log.Debug("response not written", slog.Any("error", err))
 	}

@@ -56,7 +56,7 @@ func (h *httpHandler) writeRange(w http.ResponseWriter, result *store.RangeResul
 				_, err = w.Write(buf)
 			}
 			if err != nil {
-				h.written(0, err)
+				h.written(err)
 				return
 			}
 			buf = buf[:0]
@@ -79,10 +79,11 @@ func (h *httpHandler) writeRange(w http.ResponseWriter, result *store.RangeResul
 	if !streamed {
 		w.Header().Set("Content-Length", strconv.Itoa(len(buf)))
 	}
-	h.written(w.Write(buf))
-	if streamed { // the connection is used again
-		h.written(0, conn.SetWriteDeadline(time.Time{}))
+	_, err := w.Write(buf)
+	if err == nil && streamed { // the connection is used again
+		err = conn.SetWriteDeadline(time.Time{})
 	}
+	h.written(err)
 }
 
 // getBuffer returns an empty buffer of scratchBytes at least.

@@ -49,7 +49,7 @@ type watchStream struct {
 	sink    watchSink
 	form    form
 	metrics *watchMetrics
-	mark    progressMark
+	mark    deliveryMark
 
 	watchers map[int64]*watcher
 	nextID   int64
@@ -62,8 +62,7 @@ func (e *endpoint) newWatchStream(sink watchSink, f form, m *watchMetrics) *watc
 }
 
 // run serves the first requests and then those that come, until the client's side has ended, the
-// endpoint stops or a response cannot be sent. Closing requests is not the end of the stream, as in
-// etcd.
+// endpoint stops or a response cannot be sent.
 func (ws *watchStream) run(first []*pb.WatchRequest, requests <-chan *pb.WatchRequest, ended <-chan error) error {
 	defer ws.close()
 	for _, request := range first {
@@ -88,11 +87,7 @@ func (ws *watchStream) run(first []*pb.WatchRequest, requests <-chan *pb.WatchRe
 			return err
 		case <-ws.stopping:
 			return rpctypes.ErrGRPCStopped
-		case request, ok := <-requests:
-			if !ok {
-				requests = nil
-				continue
-			}
+		case request := <-requests:
 			err = ws.handle(request)
 		case <-tick:
 			err = ws.notifyProgress()

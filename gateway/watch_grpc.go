@@ -29,18 +29,12 @@ type watchService struct {
 func (s *watchService) Watch(stream grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchResponse]) error {
 	requests, ended := make(chan *pb.WatchRequest), make(chan error, 1)
 	// It ends with the stream, which is after the return of this method.
-	s.streams.Go(func() {
-		defer close(requests)
-		if err := s.receive(stream, requests); err != nil {
-			ended <- err
-		}
-	})
+	s.streams.Go(func() { ended <- s.receive(stream, requests) })
 	ws := s.newWatchStream(&grpcSink{Server: s.Server, stream: stream}, formProto, &s.metrics.grpc)
 	return ws.run(nil, requests, ended)
 }
 
-// receive passes on the requests of a stream. It returns nil when the client has no more requests,
-// which does not mean that it wants no more events.
+// receive passes on the requests of a stream until that ends.
 func (s *watchService) receive(
 	stream grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchResponse], requests chan<- *pb.WatchRequest,
 ) error {
@@ -49,7 +43,9 @@ func (s *watchService) receive(
 		request, err := stream.Recv()
 		switch {
 		case errors.Is(err, io.EOF):
-			return nil
+			// The client has no more requests, and still wants events.
+			<-ctx.Done()
+			return wireError(ctx.Err())
 		case err != nil:
 			return err
 		}

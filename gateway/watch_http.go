@@ -17,6 +17,9 @@ import (
 	"meshbridge/store"
 )
 
+// writeBytes is what a slow client has to take within stallTimeout. A revision can be much larger.
+const writeBytes = 256 << 10
+
 // serveWatch answers /v3/watch: all requests of the stream are in the body, and the response is a chunk
 // with one JSON line per watch response until the client closes the connection.
 //
@@ -146,7 +149,7 @@ func (s *httpSink) grab() {
 	}
 }
 
-// flush implements watchSink. A client that reads nothing for stallTimeout is given up.
+// flush implements watchSink.
 func (s *httpSink) flush() error {
 	if s.scratch == nil {
 		return nil
@@ -157,16 +160,21 @@ func (s *httpSink) flush() error {
 	return err
 }
 
+// write writes p. A client that does not take writeBytes within stallTimeout is given up.
 func (s *httpSink) write(p []byte) error {
-	err := s.conn.SetWriteDeadline(time.Now().Add(stallTimeout))
-	if err == nil && s.isStopping() { // which may have set its own deadline before the one above
-		err = s.conn.SetWriteDeadline(time.Now().Add(stopTimeout))
-	}
-	if err == nil {
-		_, err = s.conn.Write(p)
-	}
-	if err != nil {
-		return fmt.Errorf("watch: %w", err)
+	for len(p) > 0 {
+		n := min(len(p), writeBytes)
+		err := s.conn.SetWriteDeadline(time.Now().Add(stallTimeout))
+		if err == nil && s.isStopping() { // which may have set its own deadline before the one above
+			err = s.conn.SetWriteDeadline(time.Now().Add(stopTimeout))
+		}
+		if err == nil {
+			_, err = s.conn.Write(p[:n])
+		}
+		if err != nil {
+			return fmt.Errorf("watch: %w", err)
+		}
+		p = p[n:]
 	}
 	return nil
 }

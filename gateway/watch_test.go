@@ -487,6 +487,28 @@ func TestWaitDeliveredForgetsWatchersThatLeave(t *testing.T) {
 	}
 }
 
+// A client that has no more requests still wants events, until it goes away.
+func TestHalfClosedWatchGoesOn(t *testing.T) {
+	s := start(t, gateway.Config{})
+	ctx, cancel := context.WithCancel(within(t))
+	stream, err := pb.NewWatchClient(etcdClient(t, s).ActiveConnection()).Watch(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(stream.Send(create(&pb.WatchCreateRequest{Key: []byte("/a")})), stream.CloseSend()); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, stream)
+	revision := put(t, s.store, "/a", "1")
+	if got := describe(receive(t, stream)); got != "id 0 rev 2 PUT /a@2" {
+		t.Error(got)
+	}
+	cancel()
+	if err := s.WaitDelivered(within(t), revision+1); err != nil { // when no watcher is left
+		t.Error(err)
+	}
+}
+
 func TestStreamsEndCleanlyWithTheServer(t *testing.T) {
 	s := start(t, gateway.Config{})
 	w := watchRaw(t, s, `{"create_request":{"key":"L2E="}}`)
