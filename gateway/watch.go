@@ -52,6 +52,7 @@ type watchStream struct {
 	mark    deliveryMark
 
 	watchers map[int64]*watcher
+	batch    []*store.Block // what is being sent
 	nextID   int64
 	asked    bool // a progress request waits for its answer
 	progress *time.Ticker
@@ -140,15 +141,20 @@ func (ws *watchStream) drain() (changed <-chan struct{}, more bool, err error) {
 		case err != nil:
 			return nil, false, wireError(err)
 		}
-		if len(blocks) > 0 {
-			events, err := ws.sink.events(w, blocks)
+		more = more || len(blocks) == blocksPerPass
+		// Blocks are a part of the store's log. While a client does not read, the stream may
+		// keep a few of them alive, and not the log.
+		ws.batch = append(ws.batch, blocks...)
+		if len(ws.batch) > 0 {
+			events, err := ws.sink.events(w, ws.batch)
 			if err != nil {
 				return nil, false, err
 			}
 			ws.metrics.events.Add(float64(events))
 			w.quiet = w.quiet && events == 0
+			clear(ws.batch)
+			ws.batch = ws.batch[:0]
 		}
-		more = more || len(blocks) == blocksPerPass
 		position = min(position, w.cursor.Position())
 	}
 	if ws.asked && !more {
