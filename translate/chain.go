@@ -125,7 +125,8 @@ func FindChain(chains []*Chain, direction Direction, conn Connection, tls bool) 
 		if !c.HTTP || c.Direction != direction || c.received().TLS != tls || c.Port != conn.Port && c.Port != 0 {
 			continue
 		}
-		if direction == Outbound && !c.wildcard() && !slices.Contains(c.addresses(), conn.Address) {
+		own := slices.Contains(c.addresses(), conn.Address)
+		if direction == Outbound && !own && (!c.wildcard() || slices.Contains(c.Excluded, conn.Address)) {
 			continue
 		}
 		if !c.acceptsServerName(conn.ServerName) {

@@ -46,7 +46,7 @@ func loadOf(cluster string, n int) *endpointpb.ClusterLoadAssignment {
 func outboundListener(tb testing.TB, host string, port int, rds string) *xds.Resource {
 	tb.Helper()
 	hcm := &http_connection_managerpb.HttpConnectionManager{
-		RouteSpecifier: &http_connection_managerpb.HttpConnectionManager_Rds{Rds: &http_connection_managerpb.Rds{RouteConfigName: rds}},
+		StatPrefix: "http", RouteSpecifier: &http_connection_managerpb.HttpConnectionManager_Rds{Rds: &http_connection_managerpb.Rds{RouteConfigName: rds}},
 	}
 	name := fmt.Sprintf("%s_%d", host, port)
 	return newResource(tb, name, &listenerpb.Listener{

@@ -30,7 +30,6 @@ func (s *State) assemble(units []*listenerUnit) chainTable {
 		notes = append(notes, u.notes...)
 	}
 	keys := map[string]bool{}
-	guards := map[string]*Chain{} // to the chain that has it
 	taken := takenAddresses(units)
 	for _, u := range units {
 		for _, d := range u.chains {
@@ -47,24 +46,35 @@ func (s *State) assemble(units []*listenerUnit) chainTable {
 				notes = append(notes, note{s.catalogue.diagnostic(code, args...), u.name})
 			}
 			s.settle(&c, d, u.chains, report, share)
-			if c.NotServed == "" {
-				guard, _, _ := c.guard(s.options.Profile)
-				text := fmt.Sprint(guard)
-				if other := guards[text]; other != nil {
-					c.NotServed = "its connections cannot be told apart from those of chain " + other.Key
-					report("chain_match_unsupported", "", c.NotServed)
-					// What is refused on either is refused on both.
-					other.Denied = slices.Compact(slices.Sorted(slices.Values(slices.Concat(other.Denied, c.Denied))))
-				} else {
-					guards[text] = &c
-				}
-			}
 			t.chains = append(t.chains, &c)
 		}
 	}
+	s.refuseAmbiguous(&t)
 	slices.SortFunc(t.chains, func(a, b *Chain) int { return strings.Compare(a.Key, b.Key) })
 	t.diagnostics = append(t.diagnostics, mergeNotes(notes)...)
 	return t
+}
+
+// refuseAmbiguous serves none of several chains that the profile cannot tell apart: requests on one
+// would be answered by the routes of another, which may be less strict.
+func (s *State) refuseAmbiguous(t *chainTable) {
+	same := map[string][]*Chain{}
+	for _, c := range t.chains {
+		if c.NotServed == "" {
+			guard, _, _ := c.guard(s.options.Profile)
+			same[fmt.Sprint(guard)] = append(same[fmt.Sprint(guard)], c)
+		}
+	}
+	for _, chains := range same {
+		for i, c := range chains {
+			if len(chains) == 1 {
+				break
+			}
+			other := chains[(i+1)%len(chains)]
+			c.NotServed = "connections cannot be told apart from those of chain " + other.Key
+			s.reporter(&t.diagnostics, "Listener "+c.Listener, "", "")("chain_match_unsupported", "", c.NotServed)
+		}
+	}
 }
 
 // takenAddresses returns the addresses that have a listener of their own, by port.
@@ -108,8 +118,7 @@ func excludedServerNames(d *chainDraft, siblings []*chainDraft) []string {
 		}
 		for _, name := range o.ServerNames {
 			covered := len(d.ServerNames) == 0 || slices.ContainsFunc(d.ServerNames, func(own string) bool {
-				return len(name) > len(own) && strings.HasPrefix(own, "*") && serverNameMatches(own, name) ||
-					!strings.HasPrefix(name, "*") && strings.HasPrefix(own, "*") && serverNameMatches(own, name)
+				return own != name && strings.HasPrefix(own, "*") && serverNameMatches(own, name)
 			})
 			if covered && !slices.Contains(out, name) {
 				out = append(out, name)
