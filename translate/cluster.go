@@ -89,32 +89,25 @@ func compileUpstream(cx *clusterContext, v variant) *apisix.Upstream {
 
 // setHost sets the Host header that an upstream sends, if it is not the client's.
 func setHost(u *apisix.Upstream, host string, endpoints []endpoint) {
-	switch host {
-	case "":
+	if host == "" {
 		return
-	case nodeHost:
-		// APISIX has no names of endpoints apart from their addresses, and adds the port.
-		host = commonHostname(endpoints)
-		if host == "" || !isUpstreamHost(host) {
+	}
+	if host == nodeHost {
+		names := map[string]bool{}
+		for _, e := range endpoints {
+			names[e.hostname] = true
+			host = e.hostname
+		}
+		switch {
+		case len(names) > 1:
+			// APISIX has no names of endpoints apart from their addresses, and adds the port.
 			u.PassHost = "node"
 			return
+		case len(names) == 0, !isUpstreamHost(host):
+			return // like Envoy, for endpoints without a name
 		}
 	}
 	u.PassHost, u.UpstreamHost = "rewrite", host
-}
-
-// commonHostname returns the host name of all endpoints; empty where they differ.
-func commonHostname(endpoints []endpoint) string {
-	if len(endpoints) == 0 {
-		return ""
-	}
-	name := endpoints[0].hostname
-	for _, e := range endpoints {
-		if e.hostname != name {
-			return ""
-		}
-	}
-	return name
 }
 
 // reportCluster reports what a cluster and its endpoints say that APISIX cannot do.

@@ -104,13 +104,19 @@ func (r *endpointReader) add(e *endpointpb.LbEndpoint, locality *endpointpb.Loca
 		return
 	}
 	found.port = int(socket.GetPortValue())
-	if found.hostname == "" && r.cluster.GetType() != clusterpb.Cluster_EDS {
-		found.hostname = socket.GetAddress() // like Envoy, for names
+	if found.hostname == "" && r.resolvesNames() {
+		found.hostname = socket.GetAddress()
 	}
 	for _, host := range r.resolve(socket.GetAddress()) {
 		found.host = host
 		r.found = append(r.found, found)
 	}
+}
+
+// resolvesNames tells whether the addresses of endpoints may be host names.
+func (r *endpointReader) resolvesNames() bool {
+	t := r.cluster.GetType()
+	return t == clusterpb.Cluster_STRICT_DNS || t == clusterpb.Cluster_LOGICAL_DNS
 }
 
 func (r *endpointReader) leaveOut(address *corepb.Address, why string) {

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	corepb "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
@@ -220,6 +221,10 @@ func (rx *routeContext) headerTemplate(scope headerScope, option *corepb.HeaderV
 	}
 	if strings.HasPrefix(name, ":") || strings.EqualFold(name, "host") {
 		rx.report(codeHeaderLeftOut, field, name, "it is not a header of its own in APISIX")
+		return "", false
+	}
+	if !utf8.ValidString(value) {
+		rx.report(codeHeaderLeftOut, field, name, "its value is not UTF-8, which JSON cannot carry")
 		return "", false
 	}
 	template, unknown := scope.expand(rx, value)
