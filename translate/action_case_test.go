@@ -307,17 +307,18 @@ func decodeList(t *testing.T, raw []byte) [][]byte {
 	return out
 }
 
-func encodeYAML(t *testing.T, v any) []byte {
-	t.Helper()
+// encodeYAML goes through JSON, as the objects do, and does not escape for HTML.
+func encodeYAML(tb testing.TB, v any) []byte {
+	tb.Helper()
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(v); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	out, err := yaml.JSONToYAML(b.Bytes())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out
 }

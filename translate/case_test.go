@@ -1,7 +1,6 @@
 package translate
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"net/netip"
@@ -158,16 +157,7 @@ func renderCase(tb testing.TB, s *State) []byte {
 	for _, d := range s.Diagnostics() {
 		doc.Diagnostics = append(doc.Diagnostics, d.String())
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(doc); err != nil {
-		tb.Fatal(err)
-	}
-	out, err := yaml.JSONToYAML(b.Bytes())
-	if err != nil {
-		tb.Fatal(err)
-	}
+	out := encodeYAML(tb, doc)
 	return []byte(strings.ReplaceAll(strings.ReplaceAll(string(out), "- id: \"\"\n  ", "- "), "\n  id: \"\"", ""))
 }
 

@@ -46,7 +46,11 @@ func withFault(rx *routeContext, branches []branch) []branch {
 		if abort != nil {
 			aborting := *abort
 			aborting.Vars = nil
-			out = append(out, branch{}.with(joinSuffix("fault", b.suffix), slices.Concat(fraction, b.vars),
+			vars := b.vars
+			if fraction != nil {
+				vars = slices.Concat(apisix.List(fraction), vars)
+			}
+			out = append(out, branch{}.with(joinSuffix("fault", b.suffix), vars,
 				pluginFaultInjection, faultInjection{Abort: &aborting, Delay: delay}))
 		}
 		own.Delay = delay
@@ -61,15 +65,15 @@ func (rx *routeContext) faultDelay(config *commonfaultpb.FaultDelay, field strin
 		rx.report(codeFault, field+".header_delay", "delays that a request header asks for are not injected")
 	}
 	duration := positive(config.GetFixedDelay())
-	vars, some := fractionOf(config.GetPercentage(), apisix.WindowDelay)
+	fraction, some := fractionOf(config.GetPercentage(), apisix.WindowDelay)
 	if duration == 0 || !some {
 		return nil
 	}
-	return &faultDelay{Duration: seconds(duration), Vars: alternatives(vars)}
+	return &faultDelay{Duration: seconds(duration), Vars: alternatives(fraction)}
 }
 
 // faultAbort returns nil where there is no abort. fraction is the condition under which it happens.
-func (rx *routeContext) faultAbort(config *faultpb.FaultAbort, field string) (abort *faultAbort, fraction apisix.Vars) {
+func (rx *routeContext) faultAbort(config *faultpb.FaultAbort, field string) (abort *faultAbort, fraction apisix.Cond) {
 	fraction, some := fractionOf(config.GetPercentage(), apisix.WindowAbort)
 	if !some {
 		return nil, nil
@@ -99,9 +103,9 @@ func (rx *routeContext) faultAbort(config *faultpb.FaultAbort, field string) (ab
 	return abort, fraction
 }
 
-// fractionOf returns the condition that holds for a fraction of requests; none for all of them.
-// some is false where it holds for no request.
-func fractionOf(f *typepb.FractionalPercent, window int) (vars apisix.Vars, some bool) {
+// fractionOf returns the condition that holds for a fraction of requests; nil for all or none of them,
+// of which some tells.
+func fractionOf(f *typepb.FractionalPercent, window int) (c apisix.Cond, some bool) {
 	numerator, denominator := uint64(f.GetNumerator()), denominatorOf(f)
 	switch {
 	case numerator == 0:
@@ -109,7 +113,7 @@ func fractionOf(f *typepb.FractionalPercent, window int) (vars apisix.Vars, some
 	case numerator >= denominator:
 		return nil, true
 	}
-	return apisix.List(apisix.HexWithin(numerator, denominator, window)), true
+	return apisix.HexWithin(numerator, denominator, window), true
 }
 
 func denominatorOf(f *typepb.FractionalPercent) uint64 {
@@ -123,11 +127,11 @@ func denominatorOf(f *typepb.FractionalPercent) uint64 {
 	return 100
 }
 
-// alternatives is the form in which fault-injection takes conditions: a list of lists, one of which
-// must hold.
-func alternatives(vars apisix.Vars) []apisix.Vars {
-	if len(vars) == 0 {
+// alternatives is the form in which fault-injection takes a condition: a list of lists, one of which
+// must hold; none without a condition.
+func alternatives(c apisix.Cond) []apisix.Vars {
+	if c == nil {
 		return nil
 	}
-	return []apisix.Vars{vars}
+	return []apisix.Vars{apisix.List(c)}
 }

@@ -1,7 +1,6 @@
 package translate
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -15,7 +14,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"sigs.k8s.io/yaml"
 
 	"meshbridge/translate/apisix"
 	"meshbridge/xds"
@@ -169,17 +167,7 @@ func render(tb testing.TB, s *State) []byte {
 		}
 		doc.Chains = append(doc.Chains, c.Key+" "+state)
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(doc); err != nil {
-		tb.Fatal(err)
-	}
-	out, err := yaml.JSONToYAML(b.Bytes())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return out
+	return encodeYAML(tb, doc)
 }
 
 // TestEveryObjectOfTheScenariosIsAccepted checks the objects with our own rules, with the evaluator,

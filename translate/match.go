@@ -90,22 +90,8 @@ type verdict struct {
 func when(c apisix.Cond) verdict { return verdict{cond: c} }
 
 func compileFraction(f *typepb.FractionalPercent) verdict {
-	total := uint64(100)
-	switch f.GetDenominator() {
-	case typepb.FractionalPercent_TEN_THOUSAND:
-		total = 10_000
-	case typepb.FractionalPercent_MILLION:
-		total = 1_000_000
-	case typepb.FractionalPercent_HUNDRED:
-	}
-	switch n := uint64(f.GetNumerator()); {
-	case n == 0:
-		return verdict{}
-	case n >= total:
-		return verdict{holds: true}
-	default:
-		return when(apisix.HexWithin(n, total, apisix.WindowMatch))
-	}
+	c, some := fractionOf(f, apisix.WindowMatch)
+	return verdict{cond: c, holds: some}
 }
 
 // compileTLSContext knows the answer from the chain, except for client certificates that the
