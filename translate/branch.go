@@ -66,7 +66,8 @@ type clusterFacts struct {
 	maxRequests uint32
 }
 
-// routeContext is what the action of a route is compiled from.
+// routeContext is what the action of a route is compiled from. Routes that a filter restricts
+// access to are answered before: the action sees none of those that are refused.
 type routeContext struct {
 	options *Options
 	chain   *Chain
