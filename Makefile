@@ -22,7 +22,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build .bin/meshbridge
-	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN)/meshbridge ./cmd/meshbridge
+	$(GO) build -ldflags "-X main.version=$(VERSION)" -o $(BIN)/meshbridge ./cmd/meshbridge
 
 .PHONY: demo
 demo: build ## a real istiod and the bridge, live (SOURCE=file: in seconds, from captured xDS)
