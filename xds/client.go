@@ -193,11 +193,12 @@ func (c *Client) stream(ctx context.Context, deliver func(Update)) (answered boo
 		}
 		answered = true
 		o := c.cache.apply(r, at)
-		out.enqueue(subs.answer(r, o.errors))
+		answer := subs.answer(r, o.errors)
+		c.report(ctx, r, o) // before the answer, so that who sees an ACK finds its version in the status
+		out.enqueue(answer)
 		for _, change := range o.subscriptions {
 			out.enqueue(subs.change(change))
 		}
-		c.report(ctx, r, o)
 		if o.news {
 			deliver(o.update)
 		}
