@@ -82,7 +82,7 @@ func actionCodes() []CodeInfo {
 		},
 		{
 			codeHeaderLeftOut, SeverityWarning,
-			"header %q is not changed: %s",
+			"header %q is not changed as configured: %s",
 			"APISIX sets, adds and removes headers, with values made of literals and of nginx's variables.",
 		},
 		{

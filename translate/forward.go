@@ -1,8 +1,6 @@
 package translate
 
 import (
-	"strconv"
-	"strings"
 	"time"
 
 	routepb "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -88,19 +86,24 @@ func (f *forwarding) reportDestination(d destination) {
 	}
 }
 
-// branches builds the route to destinations that share all settings: the main branch and, where a
-// cluster speaks HTTP/2, one for gRPC before it.
+// branches builds the route to destinations that share all settings: the main branch and before it,
+// where they need one, those for gRPC and for websocket.
 func (f *forwarding) branches(ds []destination, suffix string, vars apisix.Vars) []branch {
 	first := ds[0]
 	if len(ds) == 1 && !first.facts.exists && f.notFound != 503 {
 		return []branch{{suffix: suffix, vars: vars, plugins: answerStatus(f.notFound)}}
 	}
+	var out []branch
 	main := f.branch(ds)
 	main.suffix, main.vars = suffix, vars
-	if !speaksGRPC(ds) {
-		return []branch{main}
+	if speaksGRPC(ds) {
+		out = append(out, f.grpcTwin(main, ds))
 	}
-	return []branch{f.grpcTwin(main, ds), main}
+	if endless := f.timeouts.ofUpgraded(); main.websocket && endless != f.timeouts {
+		out = append(out, websocketTwin(main, endless.of(first.facts.connectTimeout)))
+		main.websocket = false
+	}
+	return append(out, main)
 }
 
 func (f *forwarding) branch(ds []destination) branch {
@@ -175,21 +178,4 @@ func limitConcurrency(cluster string, limit uint32) limitConn {
 		RejectedCode:        503,
 		Policy:              "local",
 	}
-}
-
-// allowsWebsocket tells whether a route lets requests upgrade to websocket. Istio enables it for
-// all routes, and single routes can disable it.
-func allowsWebsocket(rx *routeContext, action *routepb.RouteAction) bool {
-	allowed := true
-	for _, u := range action.GetUpgradeConfigs() {
-		enabled := u.GetEnabled() == nil || u.GetEnabled().GetValue()
-		switch {
-		case strings.EqualFold(u.GetUpgradeType(), "websocket"):
-			allowed = enabled
-		case enabled:
-			field := "route.upgrade_configs[" + strconv.Quote(u.GetUpgradeType()) + "]"
-			rx.report(codeSettingIgnored, field, "upgrade_configs")
-		}
-	}
-	return allowed
 }

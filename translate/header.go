@@ -81,7 +81,12 @@ func (rx *routeContext) responseHeaders(d destination) *responseRewrite {
 			if h.keep {
 				rx.report(codeHeaderReplaced, h.field, h.name, "the plugin cannot add "+strconv.Quote(h.values[len(h.values)-1]))
 			}
-			out.Headers.Set[h.name] = joinResponseValues(h)
+			if h.name == "set-cookie" && len(h.values) > 1 {
+				// Cookies cannot be joined like the values of other headers (RFC 9110, section 5.3).
+				rx.report(codeHeaderLeftOut, h.field, h.name, "only the last of several cookies is set")
+				h.values = h.values[len(h.values)-1:]
+			}
+			out.Headers.Set[h.name] = strings.Join(h.values, ", ")
 		}
 	}
 	return out
@@ -94,15 +99,6 @@ func (d destination) headerField(name string) string {
 // notAddable tells whether response-rewrite refuses to add a value, and with it all operations.
 func notAddable(value string) bool {
 	return value == "" || strings.Contains(value, ":") || strings.HasSuffix(value, "/")
-}
-
-// joinResponseValues makes one value of several (RFC 9110, section 5.3). Cookies cannot be joined;
-// the last one stays.
-func joinResponseValues(h headerOutcome) string {
-	if h.name == "set-cookie" {
-		return h.values[len(h.values)-1]
-	}
-	return strings.Join(h.values, ", ")
 }
 
 // headerOutcome is what all operations on a header together amount to: APISIX executes its

@@ -231,8 +231,11 @@ func mesh(tb testing.TB, n int) *xds.Snapshot {
 		config.VirtualHosts = append(config.VirtualHosts, &routepb.VirtualHost{
 			Name: host + ":80", Domains: []string{host, fmt.Sprintf("svc-%d", i)},
 			Routes: []*routepb.Route{{
-				Match:  &routepb.RouteMatch{PathSpecifier: &routepb.RouteMatch_Prefix{Prefix: "/"}},
-				Action: &routepb.Route_Route{Route: &routepb.RouteAction{ClusterSpecifier: &routepb.RouteAction_Cluster{Cluster: cluster}}},
+				Match: &routepb.RouteMatch{PathSpecifier: &routepb.RouteMatch_Prefix{Prefix: "/"}},
+				Action: &routepb.Route_Route{Route: &routepb.RouteAction{
+					ClusterSpecifier: &routepb.RouteAction_Cluster{Cluster: cluster},
+					Timeout:          &durationpb.Duration{}, // like istiod, which disables it
+				}},
 			}},
 		})
 		put = append(put,

@@ -53,6 +53,10 @@ func compileTimeouts(rx *routeContext, action *routepb.RouteAction, policy *rout
 // set tells whether the route has timeouts; where not, those of the upstream apply.
 func (t timeouts) set() bool { return t != timeouts{} }
 
+// ofUpgraded returns the timeouts of websocket connections. Envoy counts the others from the end of the
+// request, which an upgraded one does not have; nginx would end connections that are idle for so long.
+func (t timeouts) ofUpgraded() timeouts { return timeouts{idle: t.idle} }
+
 // of returns the timeouts of a route to a cluster with a connect timeout in seconds; nil where the
 // upstream's apply.
 func (t timeouts) of(connect float64) *apisix.Timeout {
