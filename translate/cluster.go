@@ -142,16 +142,23 @@ func reportClusterType(cx *clusterContext) {
 		return
 	}
 	address, known := instanceAddress(cx.options)
-	if !known {
-		cx.report(codeInstanceAddress, "", address)
-	} else if c.GetUpstreamBindConfig() != nil && !cx.options.Profile.SourceBind() {
+	switch {
+	case !cx.options.Profile.SourceBind():
 		cx.report(codeSourceNotBound, "upstream_bind_config", address)
+	case !known:
+		cx.report(codeInstanceAddress, "", address)
 	}
 }
 
 // instanceAddress returns the address at which the application of the workload listens. known is
-// false for the loopback address, which most applications listen on as well.
+// false for the loopback address, which most applications listen on as well, and which is the only
+// one to use where connections do not leave from 127.0.0.6: Istio's iptables rules send whatever
+// else the proxy's user opens to the pod's own address back to the proxy.
 func instanceAddress(options *Options) (address netip.Addr, known bool) {
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	if !options.Profile.SourceBind() {
+		return loopback, false
+	}
 	var v6 netip.Addr
 	for _, a := range options.InstanceIPs {
 		switch a = a.Unmap(); {
@@ -164,7 +171,7 @@ func instanceAddress(options *Options) (address netip.Addr, known bool) {
 	if v6.IsValid() {
 		return v6, true
 	}
-	return netip.AddrFrom4([4]byte{127, 0, 0, 1}), false
+	return loopback, false
 }
 
 // hostOf is an address as the host of a node: APISIX wants IPv6 in brackets.

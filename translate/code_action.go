@@ -201,9 +201,9 @@ func actionCodes() []CodeInfo {
 			"Envoy connects to the application at the pod's address. Set the INSTANCE_IP environment variable or the node id to it.",
 		},
 		{
-			codeSourceNotBound, SeverityWarning,
-			"connections to the application at %s leave from APISIX's own address",
-			"Envoy connects from 127.0.0.6, which Istio's iptables rules exempt. The rules in use must exempt connections of APISIX's user to the pod's own address, or they come back to APISIX.",
+			codeSourceNotBound, SeverityInfo,
+			"the application is reached at %s, where Envoy connects to the pod's own address from 127.0.0.6",
+			"Istio's iptables rules exempt 127.0.0.6, and send what else the proxy's user opens to the pod's own address back to the proxy. An application that does not listen on the loopback address is not reached.",
 		},
 	}
 }
