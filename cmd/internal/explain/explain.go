@@ -8,7 +8,6 @@ import (
 	"iter"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -88,6 +87,10 @@ func Explain(w World, q Query) (Answer, error) {
 	if chain.NotServed != "" {
 		return a, nil
 	}
+	vars, err := translate.RequestVars(w.Profile, chain, connection(u, w.Chains))
+	if err != nil {
+		return Answer{}, err
+	}
 	evaluator, err := apisix.NewEvaluator(w.Objects, apisix.Options{})
 	if err != nil {
 		return Answer{}, err
@@ -100,7 +103,7 @@ func Explain(w World, q Query) (Answer, error) {
 	}
 	d := evaluator.Evaluate(apisix.Request{
 		Method: q.Method, Scheme: u.Scheme, Host: host, URI: u.RequestURI(), Headers: q.Headers,
-		Vars: w.Profile.Vars(chain, connection(u)),
+		Vars: vars,
 	})
 	a.fill(d)
 	return a, nil
@@ -150,15 +153,31 @@ func port(u *url.URL) (int, error) {
 	return int(n), err
 }
 
-func connection(u *url.URL) translate.Connection {
+// connection returns what a client that opens the URL connects to. A host name stands for the
+// address of the listener that is for it alone, if there is one.
+func connection(u *url.URL, chains []*translate.Chain) translate.Connection {
 	c := translate.Connection{}
 	c.Port, _ = port(u) // parseURL has checked it
 	if ip, err := netip.ParseAddr(u.Hostname()); err == nil {
 		c.Address = ip
-	} else if u.Scheme == "https" {
+		return c
+	}
+	if u.Scheme == "https" {
 		c.ServerName = u.Hostname()
 	}
+	for _, chain := range chains {
+		if chain.Port == c.Port && serves(chain, u.Hostname()) {
+			c.Address = chain.Address
+		}
+	}
 	return c
+}
+
+// serves tells whether the route configuration of a sniffed port, which is named FQDN:PORT, is that
+// of the host, which may be written short.
+func serves(c *translate.Chain, host string) bool {
+	fqdn, _, ok := strings.Cut(c.RouteConfig, ":")
+	return ok && (fqdn == host || strings.HasPrefix(fqdn, host+"."))
 }
 
 // choose returns the chain on which a client that opens the URL arrives.
@@ -171,66 +190,23 @@ func choose(w World, q Query, u *url.URL) (chain *translate.Chain, reason string
 		}
 		return nil, "", fmt.Errorf("there is no chain %q; there are %s", q.Chain, describe(w.Chains))
 	}
-	conn := connection(u)
-	best := -1
-	for _, c := range w.Chains {
-		score := fit(c, q, u, conn)
-		if score > best {
-			best, chain = score, c
+	conn := connection(u, w.Chains)
+	directions := []translate.Direction{translate.Outbound, translate.Edge}
+	if q.Direction != "" {
+		directions = []translate.Direction{q.Direction}
+	}
+	secure := u.Scheme == "https"
+	for _, tls := range []bool{secure, true} {
+		for _, d := range directions {
+			c := translate.FindChain(w.Chains, d, conn, tls)
+			if c == nil || tls != secure && !c.MeshTLS { // inside mesh TLS, clients speak http
+				continue
+			}
+			return c, fmt.Sprintf("%s, port %d", c.Direction, conn.Port), nil
 		}
 	}
-	if chain == nil {
-		return nil, "", fmt.Errorf("no chain receives %s connections to port %d; there are %s",
-			cmp.Or(string(q.Direction), "outbound or gateway"), conn.Port, describe(w.Chains))
-	}
-	return chain, fmt.Sprintf("%s, port %d", chain.Direction, conn.Port), nil
-}
-
-// fit scores how well a chain's criteria fit; -1 is not at all. A listener on the address wins over
-// one on any address, and a chain for the server name over one for any.
-func fit(c *translate.Chain, q Query, u *url.URL, conn translate.Connection) int {
-	switch {
-	case !c.HTTP, c.Port != conn.Port:
-		return -1
-	case c.TLS != (u.Scheme == "https") && !c.MeshTLS: // inside mesh TLS, clients speak http
-		return -1
-	case q.Direction != "" && c.Direction != q.Direction:
-		return -1
-	case q.Direction == "" && c.Direction == translate.Inbound:
-		return -1
-	}
-	score := 0
-	if !c.MeshTLS {
-		score++ // http on a port that takes both is plaintext
-	}
-	if !c.Address.IsUnspecified() && c.Address.IsValid() {
-		own := append([]netip.Addr{c.Address}, c.AdditionalAddresses...)
-		if !slices.Contains(own, conn.Address) && !serves(c, u.Hostname()) {
-			return -1
-		}
-		score += 2
-	}
-	if len(c.ServerNames) > 0 {
-		if !slices.ContainsFunc(c.ServerNames, func(n string) bool { return serverNameMatches(n, conn.ServerName) }) {
-			return -1
-		}
-		score++
-	}
-	return score
-}
-
-// serves tells whether the route configuration of a sniffed port, which is named FQDN:PORT, is that
-// of the host, which may be written short.
-func serves(c *translate.Chain, host string) bool {
-	fqdn, _, ok := strings.Cut(c.RouteConfig, ":")
-	return ok && (fqdn == host || strings.HasPrefix(fqdn, host+"."))
-}
-
-func serverNameMatches(pattern, name string) bool {
-	if suffix, ok := strings.CutPrefix(pattern, "*"); ok {
-		return strings.HasSuffix(name, suffix)
-	}
-	return pattern == name
+	return nil, "", fmt.Errorf("no chain receives %s connections to port %d; there are %s",
+		cmp.Or(string(q.Direction), "outbound or gateway"), conn.Port, describe(w.Chains))
 }
 
 // describe lists the chains that a query can be about.
