@@ -234,7 +234,7 @@ func TestClusterCases(t *testing.T) {
 // which is rewritten with -update.
 func runCases(t *testing.T, prefix string, run func(t *testing.T, files map[string][]byte) any) {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join("testdata", "cases", prefix+"*.txtar"))
+	paths, err := filepath.Glob("../testdata/cases/" + prefix + "*.txtar")
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no cases: %v", err)
 	}

@@ -64,7 +64,7 @@ func loadYAML(tb testing.TB, resources string) *xds.Snapshot {
 }
 
 func TestCases(t *testing.T) {
-	files, err := filepath.Glob("testdata/cases/*.txtar")
+	files, err := filepath.Glob("../testdata/cases/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}
