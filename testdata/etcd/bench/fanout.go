@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -75,7 +76,7 @@ func (o *options) fanoutRow(ctx context.Context, p *process, protocol string, n,
 	if err != nil {
 		return err
 	}
-	t.add(p.name, protocol, fmt.Sprint(n), rate(n*burst, burstTime), micros(burstCPU, n*burst),
+	t.add(p.name, protocol, strconv.Itoa(n), rate(n*burst, burstTime), micros(burstCPU, n*burst),
 		p50p99(low.latencies), micros(lowCPU, n*low.puts), megabytes(rss))
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -34,7 +35,7 @@ func (o *options) idleRow(ctx context.Context, dir string, start func(context.Co
 		return err
 	}
 	if uint64(n)+100 > limit.Cur {
-		t.add("any", fmt.Sprint(n), fmt.Sprintf("not measured: %d open files allowed", limit.Cur), "")
+		t.add("any", strconv.Itoa(n), fmt.Sprintf("not measured: %d open files allowed", limit.Cur), "")
 		return nil
 	}
 	p, err := start(ctx, dir)
@@ -75,7 +76,7 @@ func (o *options) idleRow(ctx context.Context, dir string, start func(context.Co
 	if err != nil {
 		return err
 	}
-	t.add(p.name, fmt.Sprint(n), fmt.Sprintf("%.1f", float64(full-empty)/1024/float64(n)),
+	t.add(p.name, strconv.Itoa(n), fmt.Sprintf("%.1f", float64(full-empty)/1024/float64(n)),
 		fmt.Sprintf("%.2f", 100*(after-before).Seconds()/o.per.Seconds()))
 	return nil
 }

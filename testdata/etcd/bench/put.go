@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -33,7 +34,7 @@ func serveNoop(ctx context.Context) error {
 	}
 	server := grpc.NewServer()
 	pb.RegisterKVServer(server, noop{})
-	slog.New(slog.NewJSONHandler(os.Stderr, nil)).Info("serving noop", "address", listener.Addr().String())
+	slog.New(slog.NewJSONHandler(os.Stderr, nil)).InfoContext(ctx, "serving noop", "address", listener.Addr().String())
 	stop := context.AfterFunc(ctx, server.Stop)
 	defer stop()
 	return server.Serve(listener)
@@ -60,7 +61,7 @@ func (o *options) measurePut(ctx context.Context, dir string) error {
 				p.stop()
 				return err
 			}
-			t.add(p.name, fmt.Sprint(clients), rate(len(r.latencies), o.per), p50p99(r.latencies), micros(r.cpu, len(r.latencies)))
+			t.add(p.name, strconv.Itoa(clients), rate(len(r.latencies), o.per), p50p99(r.latencies), micros(r.cpu, len(r.latencies)))
 		}
 		p.stop()
 	}

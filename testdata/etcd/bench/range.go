@@ -56,8 +56,8 @@ func (o *options) rangeRows(ctx context.Context, p *process, t *table) error {
 		if err != nil {
 			return 0, err
 		}
-		if len(r.Kvs) != rangeKeys {
-			return 0, fmt.Errorf("%s: %d keys over gRPC, want %d", p.name, len(r.Kvs), rangeKeys)
+		if len(r.GetKvs()) != rangeKeys {
+			return 0, fmt.Errorf("%s: %d keys over gRPC, want %d", p.name, len(r.GetKvs()), rangeKeys)
 		}
 		return rangeKeys * valueSize, nil
 	}
@@ -117,6 +117,16 @@ func fill(ctx context.Context, kv pb.KVClient, prefix string, n int) error {
 		}
 	}
 	return nil
+}
+
+func countKeys(ctx context.Context, address, prefix string) (int64, error) {
+	conn, err := dial(address)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close() }()
+	r, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte(prefix), RangeEnd: []byte(prefixEnd(prefix)), CountOnly: true})
+	return r.GetCount(), err
 }
 
 // rangeHTTP reads a prefix as APISIX does and returns the size of the answer.

@@ -143,7 +143,7 @@ func (w *watchers) openGRPC(ctx context.Context, address, prefix string, created
 		if err != nil {
 			return err
 		}
-		events(len(message.Events))
+		events(len(message.GetEvents()))
 	}
 }
 
