@@ -7,53 +7,54 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// understood lists, for the messages that this package reads as a whole, the fields that are
+// understoodInChains lists, for the messages that this package reads as a whole, the fields that are
 // translated, or that make no difference to what APISIX does. Any other field that is set becomes a
 // diagnostic, also one that Envoy gains later.
+var understoodInChains = map[protoreflect.FullName][]string{
+	"envoy.config.listener.v3.Listener": {
+		"name", "address", "additional_addresses", "filter_chains", "default_filter_chain", "use_original_dst",
+		"bind_to_port", "deprecated_v1", "listener_filters", "traffic_direction", "api_listener", "filter_chain_matcher",
+		"udp_listener_config", "access_log", "continue_on_listener_filters_timeout", "listener_filters_timeout",
+		"stat_prefix", "metadata", "drain_type", "enable_reuse_port", "reuse_port", "connection_balance_config",
+		"per_connection_buffer_limit_bytes", "tcp_backlog_size", "max_connections_to_accept_per_socket_event",
+		"ignore_global_conn_limit", "bypass_overload_manager", "transparent", "freebind",
+	},
+	"envoy.config.listener.v3.FilterChain": {
+		"filter_chain_match", "filters", "transport_socket", "name", "metadata", "transport_socket_connect_timeout",
+	},
+	"envoy.config.listener.v3.FilterChainMatch": {
+		"destination_port", "prefix_ranges", "address_suffix", "suffix_len", "direct_source_prefix_ranges",
+		"source_type", "source_prefix_ranges", "source_ports", "server_names", "transport_protocol",
+		"application_protocols",
+	},
+	"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager": {
+		"rds", "route_config", "scoped_routes", "http_filters", "access_log", "access_log_options", "tracing",
+		"upgrade_configs", "forward_client_cert_details", "path_with_escaped_slashes_action", "codec_type",
+		"stat_prefix", "server_name", "set_current_client_cert_details", "use_remote_address", "normalize_path",
+		"proxy_100_continue", "request_id_extension", "generate_request_id", "http_protocol_options",
+		"http2_protocol_options", "stream_idle_timeout",
+	},
+	"envoy.config.route.v3.RouteConfiguration": {
+		"name", "virtual_hosts", "ignore_port_in_host_matching", "validate_clusters", "metadata",
+		"max_direct_response_body_size_bytes", "request_headers_to_add", "request_headers_to_remove",
+		"response_headers_to_add", "response_headers_to_remove", "most_specific_header_mutations_wins",
+		"request_mirror_policies", "cluster_specifier_plugins", "typed_per_filter_config",
+	},
+	"envoy.config.route.v3.RouteMatch": {
+		"prefix", "path", "safe_regex", "connect_matcher", "path_separated_prefix", "path_match_policy",
+		"case_sensitive", "runtime_fraction", "headers", "query_parameters", "cookies", "grpc", "tls_context",
+		"dynamic_metadata", "filter_state",
+	},
+}
+
+// understood returns the fields of the message that are understood.
 func understood(message protoreflect.FullName) []string {
-	switch message {
-	case "envoy.config.listener.v3.Listener":
-		return []string{
-			"name", "address", "additional_addresses", "filter_chains", "default_filter_chain", "use_original_dst",
-			"bind_to_port", "deprecated_v1", "listener_filters", "traffic_direction", "api_listener", "filter_chain_matcher",
-			"udp_listener_config", "access_log", "continue_on_listener_filters_timeout", "listener_filters_timeout",
-			"stat_prefix", "metadata", "drain_type", "enable_reuse_port", "reuse_port", "connection_balance_config",
-			"per_connection_buffer_limit_bytes", "tcp_backlog_size", "max_connections_to_accept_per_socket_event",
-			"ignore_global_conn_limit", "bypass_overload_manager", "transparent", "freebind",
-		}
-	case "envoy.config.listener.v3.FilterChain":
-		return []string{
-			"filter_chain_match", "filters", "transport_socket", "name", "metadata", "transport_socket_connect_timeout",
-		}
-	case "envoy.config.listener.v3.FilterChainMatch":
-		return []string{
-			"destination_port", "prefix_ranges", "address_suffix", "suffix_len", "direct_source_prefix_ranges",
-			"source_type", "source_prefix_ranges", "source_ports", "server_names", "transport_protocol",
-			"application_protocols",
-		}
-	case "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager":
-		return []string{
-			"rds", "route_config", "scoped_routes", "http_filters", "access_log", "access_log_options", "tracing",
-			"upgrade_configs", "forward_client_cert_details", "path_with_escaped_slashes_action", "codec_type",
-			"stat_prefix", "server_name", "set_current_client_cert_details", "use_remote_address", "normalize_path",
-			"proxy_100_continue", "request_id_extension", "generate_request_id", "http_protocol_options",
-			"http2_protocol_options", "stream_idle_timeout",
-		}
-	case "envoy.config.route.v3.RouteConfiguration":
-		return []string{
-			"name", "virtual_hosts", "ignore_port_in_host_matching", "validate_clusters", "metadata",
-			"max_direct_response_body_size_bytes", "request_headers_to_add", "request_headers_to_remove",
-			"response_headers_to_add", "response_headers_to_remove", "most_specific_header_mutations_wins",
-			"request_mirror_policies", "cluster_specifier_plugins", "typed_per_filter_config",
-		}
-	case "envoy.config.route.v3.RouteMatch":
-		return []string{
-			"prefix", "path", "safe_regex", "connect_matcher", "path_separated_prefix", "path_match_policy",
-			"case_sensitive", "runtime_fraction", "headers", "query_parameters", "cookies", "grpc", "tls_context",
-			"dynamic_metadata", "filter_state",
+	for _, table := range []map[protoreflect.FullName][]string{understoodInChains, understoodInActions, understoodInClusters} {
+		if known, ok := table[message]; ok {
+			return known
 		}
 	}
-	return understoodInActions(message)
+	return nil
 }
 
 // reportUnknown reports the fields of m that are set and not understood.

@@ -5,147 +5,119 @@ import "google.golang.org/protobuf/reflect/protoreflect"
 // codeSettingIgnored is the code of what reportUnknown reports.
 const codeSettingIgnored Code = "setting_ignored"
 
-// understoodInActions continues understood for actions, clusters and endpoints. Fields that make no
+// understoodInActions does so for actions. Fields that make no
 // difference come last, with the reason.
-func understoodInActions(message protoreflect.FullName) []string {
-	switch message {
-	case "envoy.config.route.v3.VirtualHost":
-		return []string{
-			"name", "domains", "routes", "require_tls", "matcher", "metadata",
-			"request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove",
-			"typed_per_filter_config", "retry_policy", "request_mirror_policies", "include_request_attempt_count",
-			"virtual_clusters", // statistics only
-		}
-	case "envoy.config.route.v3.Route":
-		return []string{
-			"name", "match", "metadata",
-			"route", "redirect", "direct_response", "filter_action", "non_forwarding_action",
-			"request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove",
-			"typed_per_filter_config",
-			"decorator", "tracing", "stat_prefix", // names and sampling of spans, names of statistics
-		}
-	case "envoy.config.route.v3.RouteAction":
-		return []string{
-			"cluster", "cluster_header", "weighted_clusters", "cluster_specifier_plugin", "inline_cluster_specifier_plugin",
-			"cluster_not_found_response_code", "prefix_rewrite", "regex_rewrite", "path_rewrite_policy", "path_rewrite",
-			"host_rewrite_literal", "auto_host_rewrite", "host_rewrite_header", "host_rewrite_path_regex", "host_rewrite",
-			"timeout", "idle_timeout", "max_stream_duration", "retry_policy", "request_mirror_policies", "hash_policy",
-			"upgrade_configs",
-			"append_x_forwarded_host", // APISIX always sends X-Forwarded-Host
-			"max_grpc_timeout",        // the client itself enforces the deadline that it sends in grpc-timeout
-		}
-	case "envoy.config.route.v3.WeightedCluster":
-		return []string{
-			"clusters",
-			"total_weight", // weights count in proportion to their sum
-		}
-	case "envoy.config.route.v3.WeightedCluster.ClusterWeight":
-		return []string{
-			"name", "weight", "cluster_header", "host_rewrite_literal", "typed_per_filter_config",
-			"request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove",
-		}
-	case "envoy.config.route.v3.RetryPolicy":
-		return []string{
-			"retry_on", "num_retries", "per_try_timeout", "per_try_idle_timeout", "retriable_status_codes",
-			"retriable_headers", "retry_back_off", "retry_host_predicate", "retry_priority",
-			"host_selection_retry_max_attempts", // APISIX finds an endpoint that was not tried at the first attempt
-		}
-	case "envoy.config.route.v3.RedirectAction":
-		return []string{
-			"https_redirect", "scheme_redirect", "host_redirect", "port_redirect", "path_redirect", "prefix_rewrite",
-			"regex_rewrite", "path_rewrite", "response_code", "strip_query",
-		}
-	case "envoy.config.route.v3.DirectResponseAction":
-		return []string{"status", "body", "body_format"}
-	case "envoy.extensions.filters.http.fault.v3.HTTPFault":
-		return []string{
-			"delay", "abort", "upstream_cluster", "headers", "downstream_nodes",
-			"disable_downstream_cluster_stats", "filter_metadata", // statistics and logs
-		}
-	case "envoy.extensions.filters.http.cors.v3.CorsPolicy":
-		return []string{
-			"allow_origin_string_match", "allow_methods", "allow_headers", "expose_headers", "max_age", "allow_credentials",
-			"filter_enabled", "forward_not_matching_preflights",
-			"shadow_enabled", // statistics only
-		}
-	}
-	return understoodInClusters(message)
+var understoodInActions = map[protoreflect.FullName][]string{
+	"envoy.config.route.v3.VirtualHost": {
+		"name", "domains", "routes", "require_tls", "matcher", "metadata",
+		"request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove",
+		"typed_per_filter_config", "retry_policy", "request_mirror_policies", "include_request_attempt_count",
+		"virtual_clusters", // statistics only
+	},
+	"envoy.config.route.v3.Route": {
+		"name", "match", "metadata",
+		"route", "redirect", "direct_response", "filter_action", "non_forwarding_action",
+		"request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove",
+		"typed_per_filter_config",
+		"decorator", "tracing", "stat_prefix", // names and sampling of spans, names of statistics
+	},
+	"envoy.config.route.v3.RouteAction": {
+		"cluster", "cluster_header", "weighted_clusters", "cluster_specifier_plugin", "inline_cluster_specifier_plugin",
+		"cluster_not_found_response_code", "prefix_rewrite", "regex_rewrite", "path_rewrite_policy", "path_rewrite",
+		"host_rewrite_literal", "auto_host_rewrite", "host_rewrite_header", "host_rewrite_path_regex", "host_rewrite",
+		"timeout", "idle_timeout", "max_stream_duration", "retry_policy", "request_mirror_policies", "hash_policy",
+		"upgrade_configs",
+		"append_x_forwarded_host", // APISIX always sends X-Forwarded-Host
+		"max_grpc_timeout",        // the client itself enforces the deadline that it sends in grpc-timeout
+	},
+	"envoy.config.route.v3.WeightedCluster": {
+		"clusters",
+		"total_weight", // weights count in proportion to their sum
+	},
+	"envoy.config.route.v3.WeightedCluster.ClusterWeight": {
+		"name", "weight", "cluster_header", "host_rewrite_literal", "typed_per_filter_config",
+		"request_headers_to_add", "request_headers_to_remove", "response_headers_to_add", "response_headers_to_remove",
+	},
+	"envoy.config.route.v3.RetryPolicy": {
+		"retry_on", "num_retries", "per_try_timeout", "per_try_idle_timeout", "retriable_status_codes",
+		"retriable_headers", "retry_back_off", "retry_host_predicate", "retry_priority",
+		"host_selection_retry_max_attempts", // APISIX finds an endpoint that was not tried at the first attempt
+	},
+	"envoy.config.route.v3.RedirectAction": {
+		"https_redirect", "scheme_redirect", "host_redirect", "port_redirect", "path_redirect", "prefix_rewrite",
+		"regex_rewrite", "path_rewrite", "response_code", "strip_query",
+	},
+	"envoy.config.route.v3.DirectResponseAction": {"status", "body", "body_format"},
+	"envoy.extensions.filters.http.fault.v3.HTTPFault": {
+		"delay", "abort", "upstream_cluster", "headers", "downstream_nodes",
+		"disable_downstream_cluster_stats", "filter_metadata", // statistics and logs
+	},
+	"envoy.extensions.filters.http.cors.v3.CorsPolicy": {
+		"allow_origin_string_match", "allow_methods", "allow_headers", "expose_headers", "max_age", "allow_credentials",
+		"filter_enabled", "forward_not_matching_preflights",
+		"shadow_enabled", // statistics only
+	},
 }
 
-func understoodInClusters(message protoreflect.FullName) []string {
-	switch message {
-	case "envoy.config.cluster.v3.Cluster":
-		return []string{
-			"name", "type", "cluster_type", "eds_cluster_config", "connect_timeout", "lb_policy", "load_balancing_policy",
-			"load_assignment", "circuit_breakers", "typed_extension_protocol_options", "common_http_protocol_options",
-			"http2_protocol_options", "protocol_selection", "max_requests_per_connection", "outlier_detection",
-			"upstream_bind_config", "upstream_connection_options", "common_lb_config", "least_request_lb_config",
-			"round_robin_lb_config", "transport_socket", "transport_socket_matches", "metadata", "dns_lookup_family",
-			"ring_hash_lb_config", "maglev_lb_config", // sizes of rings and tables: APISIX has a ring of its own
-			"alt_stat_name", "stats_matcher", "track_timeout_budgets", "track_cluster_stats", // statistics only
-			"lrs_server", "lrs_report_endpoint_metrics", // load reports
-			"per_connection_buffer_limit_bytes",          // nginx has buffers of its own
-			"filters",                                    // Istio's exchange of metadata about peers
-			"cleanup_interval", "original_dst_lb_config", // of endpoints that APISIX does not have
-			"dns_refresh_rate", "dns_jitter", "dns_failure_refresh_rate", "respect_dns_ttl", "dns_resolvers", // APISIX, or
-			"use_tcp_for_dns_lookups", "dns_resolution_config", "typed_dns_resolver_config", // whoever gives answers, knows how
-			"wait_for_warm_on_init",                                                     // a new cluster answers 503 until it has endpoints
-			"close_connections_on_host_health_failure", "ignore_health_on_host_removal", // of active health checks
-		}
-	case "envoy.config.cluster.v3.UpstreamConnectionOptions":
-		return []string{
-			"set_local_interface_name_on_upstream_connections", // logs only
-		}
-	case "envoy.config.cluster.v3.Cluster.CommonLbConfig":
-		return []string{
-			"locality_weighted_lb_config",
-			"healthy_panic_threshold",                                // APISIX panics when no endpoint is left, whatever the threshold
-			"update_merge_window", "ignore_new_hosts_until_first_hc", // changes are merged, and endpoints healthy, as EDS has them
-			"close_connections_on_host_set_change", // idle connections to endpoints that are gone time out
-		}
-	case "envoy.config.cluster.v3.Cluster.LeastRequestLbConfig":
-		return []string{
-			"choice_count", "active_request_bias", // APISIX compares all endpoints
-		}
-	case "envoy.config.cluster.v3.CircuitBreakers":
-		return []string{"thresholds"}
-	case "envoy.config.cluster.v3.CircuitBreakers.Thresholds":
-		return []string{
-			"priority", "max_connections", "max_pending_requests", "max_requests", "max_retries",
-			"track_remaining", // statistics only
-		}
-	case "envoy.extensions.upstreams.http.v3.HttpProtocolOptions":
-		return []string{
-			"common_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config", "auto_config",
-			"upstream_http_protocol_options", // TLS names, and TLS is reported as a whole
-			"header_validation_config",       // nginx validates
-		}
-	case "envoy.config.core.v3.HttpProtocolOptions":
-		return []string{
-			"idle_timeout", "max_requests_per_connection",
-			"headers_with_underscores_action", "max_headers_count", "max_response_headers_kb", // nginx has limits of its own
-		}
-	case "envoy.config.endpoint.v3.ClusterLoadAssignment":
-		return []string{"cluster_name", "endpoints", "named_endpoints", "policy"}
-	case "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy":
-		return []string{
-			"overprovisioning_factor", "weighted_priority_health", // APISIX uses the next priority when one has nobody left
-			"endpoint_stale_after", // istiod says so when an endpoint is gone
-		}
-	case "envoy.config.endpoint.v3.LocalityLbEndpoints":
-		return []string{
-			"lb_endpoints", "load_balancing_weight", "priority",
-			"locality", "proximity", "metadata", // names; weights and priorities say what they mean
-		}
-	case "envoy.config.endpoint.v3.LbEndpoint":
-		return []string{"endpoint", "endpoint_name", "health_status", "metadata", "load_balancing_weight"}
-	case "envoy.config.endpoint.v3.Endpoint":
-		return []string{
-			"address", "hostname",
-			"additional_addresses", // further ways to reach the same endpoint
-			"health_check_config",  // of active health checks, which are reported
-			"observability_name",   // statistics only
-		}
-	}
-	return nil
+// understoodInClusters does so for clusters and endpoints.
+var understoodInClusters = map[protoreflect.FullName][]string{
+	"envoy.config.cluster.v3.Cluster": {
+		"name", "type", "cluster_type", "eds_cluster_config", "connect_timeout", "lb_policy", "load_balancing_policy",
+		"load_assignment", "circuit_breakers", "typed_extension_protocol_options", "common_http_protocol_options",
+		"http2_protocol_options", "protocol_selection", "max_requests_per_connection", "outlier_detection",
+		"upstream_bind_config", "upstream_connection_options", "common_lb_config", "least_request_lb_config",
+		"round_robin_lb_config", "transport_socket", "transport_socket_matches", "metadata", "dns_lookup_family",
+		"ring_hash_lb_config", "maglev_lb_config", // sizes of rings and tables: APISIX has a ring of its own
+		"alt_stat_name", "stats_matcher", "track_timeout_budgets", "track_cluster_stats", // statistics only
+		"lrs_server", "lrs_report_endpoint_metrics", // load reports
+		"per_connection_buffer_limit_bytes",          // nginx has buffers of its own
+		"filters",                                    // Istio's exchange of metadata about peers
+		"cleanup_interval", "original_dst_lb_config", // of endpoints that APISIX does not have
+		"dns_refresh_rate", "dns_jitter", "dns_failure_refresh_rate", "respect_dns_ttl", "dns_resolvers", // APISIX, or
+		"use_tcp_for_dns_lookups", "dns_resolution_config", "typed_dns_resolver_config", // whoever gives answers, knows how
+		"wait_for_warm_on_init",                                                     // a new cluster answers 503 until it has endpoints
+		"close_connections_on_host_health_failure", "ignore_health_on_host_removal", // of active health checks
+	},
+	"envoy.config.cluster.v3.UpstreamConnectionOptions": {
+		"set_local_interface_name_on_upstream_connections", // logs only
+	},
+	"envoy.config.cluster.v3.Cluster.CommonLbConfig": {
+		"locality_weighted_lb_config",
+		"healthy_panic_threshold",                                // APISIX panics when no endpoint is left, whatever the threshold
+		"update_merge_window", "ignore_new_hosts_until_first_hc", // changes are merged, and endpoints healthy, as EDS has them
+		"close_connections_on_host_set_change", // idle connections to endpoints that are gone time out
+	},
+	"envoy.config.cluster.v3.Cluster.LeastRequestLbConfig": {
+		"choice_count", "active_request_bias", // APISIX compares all endpoints
+	},
+	"envoy.config.cluster.v3.CircuitBreakers": {"thresholds"},
+	"envoy.config.cluster.v3.CircuitBreakers.Thresholds": {
+		"priority", "max_connections", "max_pending_requests", "max_requests", "max_retries",
+		"track_remaining", // statistics only
+	},
+	"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+		"common_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config", "auto_config",
+		"upstream_http_protocol_options", // TLS names, and TLS is reported as a whole
+		"header_validation_config",       // nginx validates
+	},
+	"envoy.config.core.v3.HttpProtocolOptions": {
+		"idle_timeout", "max_requests_per_connection",
+		"headers_with_underscores_action", "max_headers_count", "max_response_headers_kb", // nginx has limits of its own
+	},
+	"envoy.config.endpoint.v3.ClusterLoadAssignment": {"cluster_name", "endpoints", "named_endpoints", "policy"},
+	"envoy.config.endpoint.v3.ClusterLoadAssignment.Policy": {
+		"overprovisioning_factor", "weighted_priority_health", // APISIX uses the next priority when one has nobody left
+		"endpoint_stale_after", // istiod says so when an endpoint is gone
+	},
+	"envoy.config.endpoint.v3.LocalityLbEndpoints": {
+		"lb_endpoints", "load_balancing_weight", "priority",
+		"locality", "proximity", "metadata", // names; weights and priorities say what they mean
+	},
+	"envoy.config.endpoint.v3.LbEndpoint": {"endpoint", "endpoint_name", "health_status", "metadata", "load_balancing_weight"},
+	"envoy.config.endpoint.v3.Endpoint": {
+		"address", "hostname",
+		"additional_addresses", // further ways to reach the same endpoint
+		"health_check_config",  // of active health checks, which are reported
+		"observability_name",   // statistics only
+	},
 }
