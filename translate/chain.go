@@ -72,6 +72,10 @@ type Chain struct {
 	Denied []Code
 
 	inline *routepb.RouteConfiguration
+	// dropsClientCertificate tells that x-forwarded-client-cert is removed from requests, because a
+	// client could forge it: Envoy does so on every connection without mutual TLS, and otherwise
+	// replaces or extends it. Outbound, the client is the workload itself, and nothing is removed.
+	dropsClientCertificate bool
 	// filters are the names of the HTTP filters; of those that are disabled unless a route enables
 	// them and that restrict access, dormant has the codes.
 	filters []string

@@ -69,8 +69,8 @@ func listenerCodes() []CodeInfo {
 			"HTTP connection managers are translated. Chains that end in another network filter are left out.",
 		},
 		{
-			"client_certificate_header", SeverityWarning, "x-forwarded-client-cert is passed on as the client sent it, where Envoy removes or replaces it",
-			"Applications must not trust the header: a client can forge it.",
+			"client_certificate_header", SeverityWarning, "x-forwarded-client-cert is removed, where Envoy tells the client's certificate in it",
+			"What a client sends in the header is never passed on, because it could be forged. Applications that read the peer's identity from it find none.",
 		},
 		{
 			"default_chain", SeverityInfo, "connections that are not HTTP, or to destinations without a service, %s",

@@ -30,12 +30,16 @@ func (rx *routeContext) levels(weighted, route, vhost, config headerLevel) []hea
 
 // requestHeaders merges the operations on request headers of all levels; nil where there are none.
 func (rx *routeContext) requestHeaders(d destination) *headerChanges {
-	merged := rx.merge(requestScope(), rx.levels(
+	var first headerLevel // what Envoy does before it looks for a route
+	if rx.chain.dropsClientCertificate {
+		first.remove = []string{"x-forwarded-client-cert"}
+	}
+	merged := rx.merge(requestScope(), append([]headerLevel{first}, rx.levels(
 		headerLevel{d.own.GetRequestHeadersToAdd(), d.own.GetRequestHeadersToRemove(), d.headerField("request_headers")},
 		headerLevel{rx.route.GetRequestHeadersToAdd(), rx.route.GetRequestHeadersToRemove(), "request_headers"},
 		headerLevel{rx.vhost.GetRequestHeadersToAdd(), rx.vhost.GetRequestHeadersToRemove(), ""},
 		headerLevel{rx.config.GetRequestHeadersToAdd(), rx.config.GetRequestHeadersToRemove(), ""},
-	))
+	)...))
 	if rx.vhost.GetIncludeRequestAttemptCount() {
 		// APISIX does not count attempts, so a retry says 1 as well.
 		merged = append(merged, headerOutcome{name: "x-envoy-attempt-count", values: []string{"1"}})

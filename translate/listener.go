@@ -301,8 +301,9 @@ func (d *chainDraft) parseConnectionManager(hcm *http_connection_managerpb.HttpC
 	default:
 		share("setting_ignored", prefix+"path_with_escaped_slashes_action", "path_with_escaped_slashes_action")
 	}
-	// Outbound, the client is the workload itself.
-	if d.Direction != Outbound && hcm.GetForwardClientCertDetails() != http_connection_managerpb.HttpConnectionManager_ALWAYS_FORWARD_ONLY {
+	forwarding := hcm.GetForwardClientCertDetails()
+	d.dropsClientCertificate = d.Direction != Outbound && forwarding != http_connection_managerpb.HttpConnectionManager_ALWAYS_FORWARD_ONLY
+	if d.dropsClientCertificate && (d.MeshTLS || d.RequireClientCertificate) && forwarding != http_connection_managerpb.HttpConnectionManager_SANITIZE {
 		share("client_certificate_header", prefix+"forward_client_cert_details")
 	}
 }
