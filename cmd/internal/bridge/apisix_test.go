@@ -39,7 +39,7 @@ func TestAPISIXFollowsTheBridgeThroughRestarts(t *testing.T) {
 				<-done
 			}()
 
-			random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test
+			random := rand.New(rand.NewPCG(1, 2))
 			endpoints := 4
 			newest := "" // an address of the last change of the last burst
 			burst := func() {
