@@ -101,7 +101,7 @@ func history(t *testing.T, client *clientv3.Client, from, to int64) []*mvccpb.Ev
 			t.Fatal(err)
 		}
 		for _, e := range response.Events {
-			events = append(events, (*mvccpb.Event)(e))
+			events = append(events, e)
 		}
 		if len(events) > 0 && events[len(events)-1].GetKv().GetModRevision() >= to {
 			return events
@@ -232,7 +232,7 @@ func (r requestMaker) op(depth int) *pb.RequestOp {
 }
 
 func (r requestMaker) compare() *pb.Compare {
-	c := &pb.Compare{Key: r.key(), Result: pb.Compare_CompareResult(r.IntN(4)), Target: pb.Compare_CompareTarget(r.IntN(4))}
+	c := &pb.Compare{Key: r.key(), Result: pb.Compare_CompareResult(r.IntN(4)), Target: pb.Compare_CompareTarget(r.IntN(5))}
 	if r.chance(30) {
 		_, c.RangeEnd = r.span()
 	}
@@ -243,6 +243,8 @@ func (r requestMaker) compare() *pb.Compare {
 		c.TargetUnion = &pb.Compare_CreateRevision{CreateRevision: r.someRevision()}
 	case pb.Compare_MOD:
 		c.TargetUnion = &pb.Compare_ModRevision{ModRevision: r.someRevision()}
+	case pb.Compare_LEASE:
+		c.TargetUnion = &pb.Compare_Lease{Lease: r.Int64N(2)}
 	case pb.Compare_VALUE:
 		c.TargetUnion = &pb.Compare_Value{Value: fmt.Append(nil, r.IntN(5))}
 	}

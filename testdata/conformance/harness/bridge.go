@@ -231,5 +231,8 @@ func (b *Bridge) HoldsRange(ctx context.Context, while time.Duration) error {
 	if ctx.Err() != nil {
 		return nil
 	}
-	return fmt.Errorf("the read was answered with %d objects, error %v", len(snapshot.Objects), err)
+	if err != nil {
+		return fmt.Errorf("the read was not held: %w", err)
+	}
+	return fmt.Errorf("the read was answered with %d objects", len(snapshot.Objects))
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -81,7 +82,7 @@ func (p *Process) read(r io.Reader) {
 func (p *Process) Lines() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.lines[:len(p.lines):len(p.lines)]
+	return slices.Clip(p.lines)
 }
 
 // WaitLine returns the first line, among those written already and those to

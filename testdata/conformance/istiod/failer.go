@@ -27,7 +27,7 @@ var _ test.Failer = (*failer)(nil)
 func (f *failer) Fail()                          { f.Fatal("failed") }
 func (f *failer) FailNow()                       { f.Fatal("failed") }
 func (f *failer) Fatalf(format string, a ...any) { f.Fatal(fmt.Sprintf(format, a...)) }
-func (f *failer) Log(a ...any)                   { f.log.Debug("istiod", "message", fmt.Sprint(a...)) }
+func (f *failer) Log(a ...any)                   { f.log.Debug("istiod", slog.String("message", fmt.Sprint(a...))) }
 func (f *failer) Logf(format string, a ...any)   { f.Log(fmt.Sprintf(format, a...)) }
 func (f *failer) Skip(a ...any)                  { f.Fatal(a...) }
 func (f *failer) Helper()                        {}
@@ -36,7 +36,7 @@ func (f *failer) Fatal(a ...any) {
 	f.mu.Lock()
 	f.failure = errors.Join(f.failure, errors.New(fmt.Sprint(a...)))
 	f.mu.Unlock()
-	f.log.Error("istiod failed", "error", fmt.Sprint(a...))
+	f.log.Error("istiod failed", slog.String("error", fmt.Sprint(a...)))
 	runtime.Goexit()
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -37,7 +38,7 @@ func (s *Server) Follow(ctx context.Context) error {
 				timer.Reset(settle)
 			}
 		case err := <-watcher.Errors:
-			s.log.Error("watching manifests failed", "dir", s.manifests.Dir, "error", err)
+			s.log.ErrorContext(ctx, "watching manifests failed", slog.String("dir", s.manifests.Dir), slog.Any("error", err))
 			timer.Reset(settle)
 		case <-timer.C:
 			s.reload()
@@ -48,7 +49,7 @@ func (s *Server) Follow(ctx context.Context) error {
 func (s *Server) reload() {
 	docs, err := s.manifests.Load()
 	if err != nil {
-		s.log.Error("manifests not applied, previous state kept", "error", err)
+		s.log.Error("manifests not applied, previous state kept", slog.Any("error", err))
 		return
 	}
 	for _, c := range diff(s.have, docs) {
@@ -57,10 +58,10 @@ func (s *Server) reload() {
 			since = old.Created
 		}
 		if err := errors.Join(c.doc.created(since), c.applyTo(s.store)); err != nil {
-			s.log.Error("manifest not applied", "error", err)
+			s.log.Error("manifest not applied", slog.Any("error", err))
 			continue
 		}
-		s.log.Info(c.verb, "object", c.doc.Key.String(), "source", c.doc.Source)
+		s.log.Info("manifest applied", slog.String("change", c.verb), slog.String("object", c.doc.Key.String()), slog.String("source", c.doc.Source))
 		if c.verb == "removed" {
 			delete(s.have, c.doc.Key)
 		} else {

@@ -34,7 +34,8 @@ func serveNoop(ctx context.Context) error {
 	}
 	server := grpc.NewServer()
 	pb.RegisterKVServer(server, noop{})
-	slog.New(slog.NewJSONHandler(os.Stderr, nil)).InfoContext(ctx, "serving noop", "address", listener.Addr().String())
+	slog.New(slog.NewJSONHandler(os.Stderr, nil)).InfoContext(ctx, "serving noop",
+		slog.String("address", listener.Addr().String()))
 	stop := context.AfterFunc(ctx, server.Stop)
 	defer stop()
 	return server.Serve(listener)

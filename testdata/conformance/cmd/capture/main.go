@@ -14,7 +14,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -58,8 +57,9 @@ const timeout = time.Minute
 
 func main() {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer cancel()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	err := run(ctx, os.Args[1:])
+	cancel()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "capture:", err)
 		os.Exit(1)
 	}
@@ -129,7 +129,7 @@ func (s scenario) capture(ctx context.Context, manifests, recorded string) error
 		Manifests: istiod.Manifests{Dir: dir, SkipValidation: true},
 		GRPC:      "127.0.0.1:0",
 		HTTP:      "127.0.0.1:0",
-		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger:    slog.New(slog.DiscardHandler),
 	}
 	if mesh := filepath.Join(dir, "mesh.yml"); exists(mesh) {
 		c.Manifests.MeshFile = mesh

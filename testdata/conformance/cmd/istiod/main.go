@@ -28,9 +28,10 @@ import (
 func main() {
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer cancel()
-	if err := run(ctx, os.Args[1:], logger); err != nil {
-		logger.Error("istiod", "error", err)
+	err := run(ctx, os.Args[1:], logger)
+	cancel()
+	if err != nil {
+		logger.Error("istiod ended", slog.Any("error", err))
 		os.Exit(1)
 	}
 }
