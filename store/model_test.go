@@ -167,6 +167,10 @@ func modelRange(state map[string]*KeyValue, current int64, op *RangeOp) RangeRes
 			result.KVs = append(result.KVs, kv)
 		}
 	}
+	unfiltered := op.MinModRevision == 0 && op.MaxModRevision == 0 && op.MinCreateRevision == 0 && op.MaxCreateRevision == 0
+	if op.Limit > 0 && op.SortOrder == SortNone && unfiltered && int64(len(result.KVs)) > op.Limit {
+		result.KVs = result.KVs[:op.Limit+1] // etcd sorts no more than this
+	}
 	compare := map[SortTarget]func(a, b *KeyValue) int{
 		SortByKey:     func(a, b *KeyValue) int { return bytes.Compare(a.Key, b.Key) },
 		SortByVersion: func(a, b *KeyValue) int { return cmp.Compare(a.Version, b.Version) },

@@ -46,8 +46,13 @@ func (op *RangeOp) read(from index, current int64) RangeResult {
 	// The limit comes after filters and sorting. Keys beyond it are still counted.
 	ordered := op.SortTarget == SortByKey && op.SortOrder != SortDescend
 	enough := int64(-1)
-	if op.Limit > 0 && ordered {
+	switch {
+	case op.Limit <= 0:
+	case ordered:
 		enough = op.Limit
+	case op.SortOrder == SortNone && !op.filters():
+		// etcd reads one key more than the limit, in the order of keys, and sorts only those.
+		enough = op.Limit + 1
 	}
 	from.ascend(keyRange{op.Key, op.End}, func(c *chain) bool {
 		kv := c.at(revision)
@@ -81,6 +86,10 @@ func (op *RangeOp) read(from index, current int64) RangeResult {
 		}
 	}
 	return result
+}
+
+func (op *RangeOp) filters() bool {
+	return op.MinModRevision != 0 || op.MaxModRevision != 0 || op.MinCreateRevision != 0 || op.MaxCreateRevision != 0
 }
 
 func (op *RangeOp) admits(kv *KeyValue) bool {

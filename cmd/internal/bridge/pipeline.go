@@ -113,8 +113,11 @@ func (p *pipeline) receive(now time.Time) {
 		}
 	}
 	p.waitedSince = pending
-	p.latest = *u
 	p.metrics.received(u)
+	// Merging keeps the decoded forms that earlier updates brought, until they are translated.
+	merged := p.latest.Merge(*u)
+	merged.Received = u.Received
+	p.latest = merged
 }
 
 // immediate tells whether a change is applied at once. The removal of endpoints is not: istiod
@@ -127,7 +130,12 @@ func (p *pipeline) immediate(k xds.Key, s *xds.Snapshot) bool {
 // step does everything that is due.
 func (p *pipeline) step(now time.Time) error {
 	if !p.started {
-		if !p.latest.Complete() || p.warming(now) > 0 {
+		switch {
+		case !p.latest.Complete() || p.warming(now) > 0:
+			return nil
+		case p.lacksRoutes():
+			p.log.Warn("not ready: waiting for routes that the source has not sent",
+				slog.Any("pending", p.latest.Pending[:min(len(p.latest.Pending), maxLoggedKeys)]))
 			return nil
 		}
 		return p.firstWorld(now)
@@ -175,7 +183,7 @@ func (p *pipeline) settle() {
 func (p *pipeline) firstWorld(now time.Time) error {
 	result := p.state.Apply(translate.Input{Snapshot: p.latest.Snapshot, All: true})
 	p.world = p.latest.Snapshot
-	clear(p.dirty)
+	p.dirty = map[xds.Key]struct{}{} // walked at every step: do not keep the size of the world
 	p.dirtyUntil = time.Time{}
 	revision, err := p.writer.first(result.Put)
 	if err != nil {
@@ -221,6 +229,18 @@ func (p *pipeline) apply(now time.Time, keys []xds.Key) error {
 	return nil
 }
 
+// lacksRoutes tells whether a route configuration has not been answered yet. The first world waits for
+// it however long it takes: without it, APISIX would delete the routes that it has. Endpoints that
+// are missing hurt only their own service, so they are waited for no longer than warmUp.
+func (p *pipeline) lacksRoutes() bool {
+	for k := range p.waitedSince {
+		if k.Type == xds.RouteType {
+			return true
+		}
+	}
+	return false
+}
+
 // warming returns how long to go on waiting for what is pending; 0 is no longer.
 func (p *pipeline) warming(now time.Time) time.Duration {
 	var left time.Duration
@@ -234,8 +254,8 @@ func (p *pipeline) warming(now time.Time) time.Duration {
 func (p *pipeline) untilNext(now time.Time) time.Duration {
 	next := time.Hour
 	if !p.started {
-		if p.latest.Complete() {
-			next = min(next, p.warming(now))
+		if left := p.warming(now); p.latest.Complete() && left > 0 {
+			next = left
 		}
 		return next
 	}

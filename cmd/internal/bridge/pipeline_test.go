@@ -166,6 +166,21 @@ func TestFirstWorldWaitsForWhatItRefersToButNotForEver(t *testing.T) {
 	})
 }
 
+// A control plane that is slow to send routes must not make APISIX delete those that it has.
+func TestFirstWorldNeverLacksRoutes(t *testing.T) {
+	bubble(t, 2, func(t *testing.T, p *pipelineTest) {
+		t.Helper()
+		p.deliver(nil, []xds.Key{{Type: xds.RouteType, Name: "8000"}})
+		if got := p.pass(time.Hour); got != nil || p.isReady() {
+			t.Fatalf("without its routes: ready %v, events %q", p.isReady(), got)
+		}
+		p.deliver(nil, nil)
+		if got := p.next(); len(got) != 1 || !p.isReady() {
+			t.Fatalf("complete: ready %v, %d revisions", p.isReady(), len(got))
+		}
+	})
+}
+
 // Amesh sent an event for every object on each endpoint change, apisix-mesh-agent two per push.
 func TestOneChangedClusterLoadAssignmentIsOneEventAtOnce(t *testing.T) {
 	bubble(t, 20, func(t *testing.T, p *pipelineTest) {
