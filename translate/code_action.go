@@ -157,7 +157,7 @@ func actionCodes() []CodeInfo {
 		},
 		{
 			codeMeshTLS, SeverityWarning,
-			"%d of %d endpoints expect mesh mTLS, but APISIX connects to them in plaintext; those in STRICT mode refuse that",
+			"%s endpoints expect mesh mTLS, but APISIX connects to them in plaintext; those in STRICT mode refuse that",
 			"APISIX cannot originate Istio's mTLS: it sends no ALPN and cannot verify SPIFFE identities. Endpoints in PERMISSIVE mode accept plaintext.",
 		},
 		{

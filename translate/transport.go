@@ -21,7 +21,12 @@ func reportTransport(cx *clusterContext, endpoints []endpoint) {
 		}
 	}
 	if mesh > 0 && hasTLSMatch(c) {
-		cx.report(codeMeshTLS, "transport_socket_matches", mesh, len(endpoints))
+		// Not how many: that would change with every endpoint that comes or goes.
+		which := "all"
+		if mesh < len(endpoints) {
+			which = "some"
+		}
+		cx.report(codeMeshTLS, "transport_socket_matches", which)
 	}
 }
 
