@@ -43,7 +43,7 @@ file)
   ;;
 esac
 
-# The namespace label makes the demo's node one that istiod has no pod for: a client of the mesh.
+# The node is no pod of the mesh's: a client of all its services.
 "$bin/meshbridge" run --xds "$xds" --listen "$etcd" --node-id "$node" --log-level debug &
 pids+=($!)
 for _ in $(seq 1 300); do

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"meshbridge/store"
 	"meshbridge/translate"
 	"meshbridge/xds"
 )
@@ -297,9 +296,4 @@ func (p *pipeline) publish(now time.Time, revision int64, structure bool) {
 	v.Received, v.Snapshot = p.latest.Received, p.world
 	v.Rejected, v.Pending = p.latest.Rejected, p.latest.Pending
 	p.view.Store(&v)
-}
-
-// storeWriter is the part of the store that the writer needs.
-type storeWriter interface {
-	Txn(store.Txn) (store.TxnResult, error)
 }

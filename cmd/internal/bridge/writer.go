@@ -29,7 +29,7 @@ const maxLoggedKeys = 10
 // writer turns translation results into transactions in three phases: what routes refer to, then
 // routes with their deletions, then what lost its last reference. It is owned by the pipeline.
 type writer struct {
-	store   storeWriter
+	store   *store.Store
 	prefix  string // of every key, with the final slash
 	reserve func(next int64) error
 	metrics *metrics
@@ -42,7 +42,7 @@ type writer struct {
 	revision  int64                // of the last commit
 }
 
-func newWriter(s storeWriter, prefix string, base int64, reserve func(int64) error, m *metrics, log *slog.Logger) *writer {
+func newWriter(s *store.Store, prefix string, base int64, reserve func(int64) error, m *metrics, log *slog.Logger) *writer {
 	return &writer{
 		store: s, prefix: prefix + "/", reserve: reserve, metrics: m, log: log, revision: base,
 		committed: map[string][]byte{}, routes: map[string][]byte{}, garbage: map[string]time.Time{},

@@ -20,9 +20,7 @@ import (
 type etcdOptions struct {
 	listen       string
 	revisionBase string
-	history      historyOptions
-	tls          tlsOptions
-	log          logOptions
+	serve        serveOptions
 }
 
 func newEtcd(a *app) *cobra.Command {
@@ -43,23 +41,17 @@ HTTP/JSON on one port). What is written is lost when the process ends.`,
 	f.StringVar(&o.listen, "listen", "127.0.0.1:2379", "etcd v3 `address`, gRPC and HTTP")
 	f.StringVar(&o.revisionBase, "revision-base", "epoch",
 		"where revisions start: `1|epoch`; 1 is etcd to the letter, epoch the clock in milliseconds, so that clients notice a restart")
-	o.history.add(f)
-	o.tls.add(f)
-	o.log.add(f)
+	o.serve.add(f)
 	addConfigFlags(cmd)
 	return cmd
 }
 
 func runEtcd(ctx context.Context, a *app, o etcdOptions) error {
-	log, err := o.log.logger(a.stderr)
+	log, tlsConfig, err := o.serve.resolve(a.stderr)
 	if err != nil {
-		return usageError{err}
+		return err
 	}
-	tlsConfig, err := o.tls.config()
-	if err != nil {
-		return usageError{err}
-	}
-	sc := store.Config{KeepRevisions: o.history.revisions, KeepFor: o.history.keepFor()}
+	sc := store.Config{KeepRevisions: o.serve.history.revisions, KeepFor: o.serve.history.keepFor()}
 	switch o.revisionBase {
 	case "1":
 	case "epoch":

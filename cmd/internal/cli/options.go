@@ -27,6 +27,32 @@ func withConfig(a *app, cmd *cobra.Command, run func() error) error {
 	return run()
 }
 
+// serveOptions are common to the commands that serve the etcd port.
+type serveOptions struct {
+	history historyOptions
+	tls     tlsOptions
+	log     logOptions
+}
+
+func (o *serveOptions) add(f *pflag.FlagSet) {
+	o.history.add(f)
+	o.tls.add(f)
+	o.log.add(f)
+}
+
+// resolve makes what the options describe; the TLS configuration is nil without TLS.
+func (o *serveOptions) resolve(stderr io.Writer) (*slog.Logger, *tls.Config, error) {
+	log, err := o.log.logger(stderr)
+	if err != nil {
+		return nil, nil, usageError{err}
+	}
+	config, err := o.tls.config()
+	if err != nil {
+		return nil, nil, usageError{err}
+	}
+	return log, config, nil
+}
+
 // logOptions choose what is logged, and how, to stderr.
 type logOptions struct{ level, format string }
 

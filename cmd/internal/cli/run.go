@@ -25,9 +25,7 @@ type runOptions struct {
 	prefix, stateDir               string
 	holdTimeout                    time.Duration
 	insecureListen                 bool
-	history                        historyOptions
-	tls                            tlsOptions
-	log                            logOptions
+	serve                          serveOptions
 }
 
 func newRun(a *app) *cobra.Command {
@@ -61,21 +59,15 @@ over the environment, the environment over the file.`,
 	f.DurationVar(&o.holdTimeout, "hold-timeout", 30*time.Second, "how `long` a request waits for the first world before it gets 503")
 	f.BoolVar(&o.insecureListen, "insecure-listen", false, "allow --listen to be reachable from other hosts without TLS and client certificates")
 	o.translation.add(f)
-	o.history.add(f)
-	o.tls.add(f)
-	o.log.add(f)
+	o.serve.add(f)
 	addConfigFlags(cmd)
 	return cmd
 }
 
 func runBridge(ctx context.Context, a *app, o runOptions) error {
-	log, err := o.log.logger(a.stderr)
+	log, tlsConfig, err := o.serve.resolve(a.stderr)
 	if err != nil {
-		return usageError{err}
-	}
-	tlsConfig, err := o.tls.config()
-	if err != nil {
-		return usageError{err}
+		return err
 	}
 	node, err := o.source.node.config(a)
 	if err != nil {
@@ -94,7 +86,7 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 		Prefix: o.prefix, StateDir: o.stateDir,
 		Listen: o.listen, Admin: o.admin, Status: o.status, Metrics: o.metrics,
 		TLS: tlsConfig, InsecureListen: o.insecureListen,
-		KeepRevisions: o.history.revisions, KeepFor: o.history.keepFor(), HoldTimeout: o.holdTimeout,
+		KeepRevisions: o.serve.history.revisions, KeepFor: o.serve.history.keepFor(), HoldTimeout: o.holdTimeout,
 		Version: a.version, Logger: log,
 	})
 	if err != nil {
