@@ -34,7 +34,7 @@ test: ## every test of the main module once, with the race detector
 
 .PHONY: check
 check: $(BIN)/golangci-lint ## static checks: format, lint, vet, tidy, generated files
-	@test -z "$$($(BIN)/golangci-lint fmt --diff | tee /dev/stderr)" || { echo "run 'make fix'" >&2; exit 1; }
+	@diff=$$($(BIN)/golangci-lint fmt --diff); if [ -n "$$diff" ]; then echo "$$diff" >&2; echo "run 'make fix'" >&2; exit 1; fi
 	$(BIN)/golangci-lint run ./...
 	$(GO) vet ./...
 	$(GO) mod tidy -diff
