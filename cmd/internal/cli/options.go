@@ -84,7 +84,7 @@ type historyOptions struct {
 
 func (o *historyOptions) add(f *pflag.FlagSet) {
 	f.Int64Var(&o.revisions, "keep-revisions", 10_000, "least `number` of revisions that watchers can resume from; 0 keeps all")
-	f.DurationVar(&o.age, "keep-for", 5*time.Minute, "least `time` for which watchers can resume from a revision")
+	f.DurationVar(&o.age, "keep-for", 5*time.Minute, "least `duration` for which watchers can resume from a revision")
 }
 
 // keepFor is the age that goes with revisions: keeping all has no age.

@@ -56,7 +56,7 @@ over the environment, the environment over the file.`,
 	f.StringVar(&o.metrics, "metrics", "127.0.0.1:15020", "Prometheus `address|off`: /metrics")
 	f.StringVar(&o.prefix, "prefix", "/apisix", "APISIX's etcd `prefix`")
 	f.StringVar(&o.stateDir, "state-dir", "", "`directory` for what must survive a restart: the revision ceiling")
-	f.DurationVar(&o.holdTimeout, "hold-timeout", 30*time.Second, "how `long` a request waits for the first world before it gets 503")
+	f.DurationVar(&o.holdTimeout, "hold-timeout", 30*time.Second, "`duration` for which a request waits for the first world before it gets 503")
 	f.BoolVar(&o.insecureListen, "insecure-listen", false, "allow --listen to be reachable from other hosts without TLS and client certificates")
 	o.translation.add(f)
 	o.serve.add(f)
@@ -103,7 +103,7 @@ type sourceOptions struct {
 }
 
 func (o *sourceOptions) add(f *pflag.FlagSet) {
-	f.StringVar(&o.xds, "xds", "", "where resources come from: `grpc://HOST:15010, grpcs://HOST:15012 or file:PATH`;\n"+
+	f.StringVar(&o.xds, "xds", "", "`target` that resources come from: grpc://HOST:15010, grpcs://HOST:15012 or file:PATH;\n"+
 		"default: discoveryAddress of the environment's PROXY_CONFIG")
 	f.StringVar(&o.mode, "xds-mode", "delta", "xDS protocol variant: `delta|sotw`")
 	f.StringVar(&o.tokenFile, "xds-token-file", "./var/run/secrets/tokens/istio-token", "`file` with the bearer token for grpcs, read afresh for every request; empty sends none")
