@@ -55,6 +55,10 @@ golden: ## rewrite the golden files; review the diff like code
 conformance: build ## drive the bridge as a process against a real istiod
 	cd $(CONFORMANCE) && MESHBRIDGE=$(BIN)/meshbridge $(GO) test -count=1 -timeout 15m ./...
 
+.PHONY: etcd
+etcd: build ## etcdctl and random requests against a real etcd and the store
+	cd $(ETCD) && MESHBRIDGE=$(BIN)/meshbridge $(GO) test -count=1 ./...
+
 .PHONY: bench
 bench: build ## side by side with a real etcd, and the bridge's own figures
 	cd $(ETCD) && $(GO) run ./bench -meshbridge $(BIN)/meshbridge
