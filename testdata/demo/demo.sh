@@ -18,6 +18,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 etcd=${ETCD_ADDRESS:-127.0.0.1:2379}
+status=${STATUS_ADDRESS:-127.0.0.1:15021}
 istiod=${ISTIOD_ADDRESS:-127.0.0.1:15010}
 debug=${ISTIOD_DEBUG_ADDRESS:-127.0.0.1:15014}
 node='sidecar~10.1.0.99~demo-client.default~default.svc.cluster.local'
@@ -44,10 +45,18 @@ file)
 esac
 
 # The node is no pod of the mesh's: a client of all its services.
-"$bin/meshbridge" run --xds "$xds" --listen "$etcd" --node-id "$node" --log-level debug &
+"$bin/meshbridge" run --xds "$xds" --listen "$etcd" --status "$status" --node-id "$node" --log-level debug &
 pids+=($!)
-for _ in $(seq 1 300); do
-  if [ "$(curl -s -o /dev/null -w '%{http_code}' "http://${STATUS_ADDRESS:-127.0.0.1:15021}/healthz/ready" || true)" = 200 ]; then break; fi
+# ready asks /healthz/ready with bash alone: not every machine has curl.
+ready() {
+  local host=${1%:*} port=${1##*:} line
+  exec 3<>"/dev/tcp/$host/$port" || return 1
+  printf 'GET /healthz/ready HTTP/1.0\r\n\r\n' >&3
+  read -r line <&3
+  exec 3>&-
+  [[ $line == *" 200 "* ]]
+}
+until ready "$status" 2>/dev/null; do
   kill -0 "${pids[-1]}" 2>/dev/null || { echo "the bridge ended" >&2; exit 1; }
   sleep 0.1
 done
