@@ -1,6 +1,7 @@
-// Package etcd compares meshbridge's store with a real etcd, built from the
-// versions that this module's go.mod names as tools.
+// Package etcd compares meshbridge's store with a real etcd. The module in v36
+// names the version whose behaviour is the target; this module's own go.mod
+// names the version that speed is measured against.
 //
-//	go test ./...        etcdctl and random requests against both servers
+//	go test ./...        clients and random requests against both servers
 //	go run ./bench       speed, processor time and memory of both
 package etcd

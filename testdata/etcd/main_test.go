@@ -23,7 +23,7 @@ import (
 const patience = 30 * time.Second
 
 // programs are built once, by TestMain.
-var programs struct{ etcd, etcdctl, meshbridge string }
+var programs struct{ etcd, etcdctl, etcdutl, meshbridge string }
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "etcd")
@@ -35,8 +35,9 @@ func TestMain(m *testing.M) {
 		path             *string
 		env, module, pkg string
 	}{
-		{&programs.etcd, "ETCD", ".", "go.etcd.io/etcd/server/v3"},
-		{&programs.etcdctl, "ETCDCTL", ".", "go.etcd.io/etcd/etcdctl/v3"},
+		{&programs.etcd, "ETCD", "v36", "go.etcd.io/etcd/server/v3"},
+		{&programs.etcdctl, "ETCDCTL", "v36", "go.etcd.io/etcd/etcdctl/v3"},
+		{&programs.etcdutl, "ETCDUTL", "v36", "go.etcd.io/etcd/etcdutl/v3"},
 		{&programs.meshbridge, "MESHBRIDGE", filepath.Join("..", ".."), "./cmd/meshbridge"},
 	} {
 		if *p.path = os.Getenv(p.env); *p.path != "" {
