@@ -3,7 +3,10 @@ package etcd
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -25,7 +28,28 @@ const patience = 30 * time.Second
 // programs are built once, by TestMain.
 var programs struct{ etcd, etcdctl, etcdutl, meshbridge string }
 
+// The random tests make the same requests in every run, unless they are told
+// otherwise.
+var (
+	seedFlag = flag.Uint64("seed", 1, "`seed` of the random tests; 0 picks one and prints it")
+	opsFlag  = flag.Int("ops", 2500, "random requests of each comparison")
+)
+
+// randomness is the test's source of random numbers.
+func randomness(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := *seedFlag
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("-seed %d -ops %d", seed, *opsFlag)
+	name := fnv.New64a()
+	_, _ = name.Write([]byte(t.Name())) // never fails
+	return rand.New(rand.NewPCG(seed, name.Sum64()))
+}
+
 func TestMain(m *testing.M) {
+	flag.Parse()
 	dir, err := os.MkdirTemp("", "etcd")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -69,13 +93,16 @@ func startBoth(t *testing.T) (etcd, meshbridge server) {
 	return startEtcd(t), startMeshbridge(t)
 }
 
-func startEtcd(t *testing.T) server {
+// startEtcd runs an empty etcd with further arguments.
+func startEtcd(t *testing.T, args ...string) server {
 	t.Helper()
 	client, peer := freeAddress(t), freeAddress(t)
-	run(t, programs.etcd, "", "--data-dir", t.TempDir(), "--unsafe-no-fsync", "--log-level", "error",
-		"--listen-client-urls", "http://"+client, "--advertise-client-urls", "http://"+client,
-		"--listen-peer-urls", "http://"+peer, "--initial-advertise-peer-urls", "http://"+peer,
-		"--initial-cluster", "default=http://"+peer)
+	run(t, programs.etcd, "", append([]string{
+		"--data-dir", t.TempDir(), "--unsafe-no-fsync", "--log-level", "error",
+		"--listen-client-urls", "http://" + client, "--advertise-client-urls", "http://" + client,
+		"--listen-peer-urls", "http://" + peer, "--initial-advertise-peer-urls", "http://" + peer,
+		"--initial-cluster", "default=http://" + peer,
+	}, args...)...)
 	s := server{name: "etcd", address: client}
 	// An etcd serves once it has elected itself.
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -86,9 +113,12 @@ func startEtcd(t *testing.T) server {
 	return s
 }
 
-func startMeshbridge(t *testing.T) server {
+// startMeshbridge runs an empty meshbridge with further arguments.
+func startMeshbridge(t *testing.T, args ...string) server {
 	t.Helper()
-	line := run(t, programs.meshbridge, "serving etcd", "etcd", "--listen", "127.0.0.1:0", "--revision-base", "1", "--log-format", "json")
+	line := run(t, programs.meshbridge, "serving etcd", append([]string{
+		"etcd", "--listen", "127.0.0.1:0", "--revision-base", "1", "--log-format", "json",
+	}, args...)...)
 	_, rest, _ := strings.Cut(line, `"address":"`)
 	address, _, ok := strings.Cut(rest, `"`)
 	if !ok {
