@@ -29,8 +29,7 @@ func (e *endpoint) split(ctx context.Context, l net.Listener, grpcConns, httpCon
 	defer undecided.Wait()
 	var config *tls.Config
 	if e.cfg.TLS != nil {
-		config = e.cfg.TLS.Clone()
-		config.NextProtos = []string{alpnHTTP, alpnGRPC}
+		config = withProtocols(e.cfg.TLS)
 	}
 	for {
 		conn, err := l.Accept()
@@ -65,6 +64,22 @@ func (e *endpoint) split(ctx context.Context, l net.Listener, grpcConns, httpCon
 			}
 		})
 	}
+}
+
+// withProtocols makes config, and what it may choose for a client, offer both protocols.
+func withProtocols(config *tls.Config) *tls.Config {
+	config = config.Clone()
+	config.NextProtos = []string{alpnHTTP, alpnGRPC}
+	if choose := config.GetConfigForClient; choose != nil {
+		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			chosen, err := choose(hello)
+			if chosen == nil || err != nil {
+				return nil, err
+			}
+			return withProtocols(chosen), nil
+		}
+	}
+	return config
 }
 
 // isTemporary tells errors of Accept that pass from those that mean the end of the listener.

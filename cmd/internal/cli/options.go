@@ -2,16 +2,16 @@ package cli
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"meshbridge/gateway"
 )
 
 // withConfig resolves the command's flags from environment and file, answers --print-config, and
@@ -46,7 +46,7 @@ func (o *serveOptions) resolve(stderr io.Writer) (*slog.Logger, *tls.Config, err
 	if err != nil {
 		return nil, nil, usageError{err}
 	}
-	config, err := o.tls.config()
+	config, err := o.tls.config(log)
 	if err != nil {
 		return nil, nil, usageError{err}
 	}
@@ -99,34 +99,22 @@ func (o *historyOptions) keepFor() time.Duration {
 type tlsOptions struct{ cert, key, clientCA string }
 
 func (o *tlsOptions) add(f *pflag.FlagSet) {
-	f.StringVar(&o.cert, "listen-cert", "", "certificate `file` of the etcd port; TLS is on when it is set")
+	f.StringVar(&o.cert, "listen-cert", "", "certificate `file` of the etcd port; TLS is on when it is set. The files are read again when they change")
 	f.StringVar(&o.key, "listen-key", "", "private key `file` of the etcd port")
 	f.StringVar(&o.clientCA, "listen-client-ca", "", "CA `file`: clients of the etcd port must show a certificate that it signed")
 }
 
 // config returns nil without TLS.
-func (o *tlsOptions) config() (*tls.Config, error) {
+func (o *tlsOptions) config(log *slog.Logger) (*tls.Config, error) {
 	if o.cert == "" && o.key == "" && o.clientCA == "" {
 		return nil, nil //nolint:nilnil // nil is what crypto/tls users call "no TLS"
 	}
 	if o.cert == "" || o.key == "" {
 		return nil, errors.New("--listen-cert and --listen-key go together, and --listen-client-ca needs both")
 	}
-	pair, err := tls.LoadX509KeyPair(o.cert, o.key)
+	config, err := gateway.TLSFiles{Cert: o.cert, Key: o.key, ClientCA: o.clientCA}.Config(log)
 	if err != nil {
-		return nil, fmt.Errorf("--listen-cert %s, --listen-key %s: %w", o.cert, o.key, err)
-	}
-	config := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
-	if o.clientCA == "" {
-		return config, nil
-	}
-	pem, err := os.ReadFile(o.clientCA)
-	if err != nil {
-		return nil, fmt.Errorf("--listen-client-ca: %w", err)
-	}
-	config.ClientCAs, config.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
-	if !config.ClientCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("--listen-client-ca %s: holds no PEM certificate", o.clientCA)
+		return nil, fmt.Errorf("--listen-cert, --listen-key, --listen-client-ca: %w", err)
 	}
 	return config, nil
 }
