@@ -8,30 +8,22 @@ import (
 	"meshbridge/store"
 )
 
-// maxTxnOps is etcd's limit for one branch of a transaction and everything nested in it.
-const maxTxnOps = 128
-
-// rangeOptions gives the options of a range. Enum values outside the enum are refused, as etcd does
-// since 3.6.
-func rangeOptions(r *pb.RangeRequest) (store.RangeOptions, error) {
-	if _, ok := pb.RangeRequest_SortOrder_name[int32(r.GetSortOrder())]; !ok {
-		return store.RangeOptions{}, rpctypes.ErrGRPCInvalidSortOption
+func rangeOp(r *pb.RangeRequest) store.RangeOp {
+	return store.RangeOp{
+		Key: r.GetKey(), End: r.GetRangeEnd(),
+		RangeOptions: store.RangeOptions{
+			Revision:          r.GetRevision(),
+			Limit:             r.GetLimit(),
+			CountOnly:         r.GetCountOnly(),
+			KeysOnly:          r.GetKeysOnly(),
+			SortTarget:        store.SortTarget(r.GetSortTarget()),
+			SortOrder:         store.SortOrder(r.GetSortOrder()),
+			MinModRevision:    r.GetMinModRevision(),
+			MaxModRevision:    r.GetMaxModRevision(),
+			MinCreateRevision: r.GetMinCreateRevision(),
+			MaxCreateRevision: r.GetMaxCreateRevision(),
+		},
 	}
-	if _, ok := pb.RangeRequest_SortTarget_name[int32(r.GetSortTarget())]; !ok {
-		return store.RangeOptions{}, rpctypes.ErrGRPCInvalidSortOption
-	}
-	return store.RangeOptions{
-		Revision:          r.GetRevision(),
-		Limit:             r.GetLimit(),
-		CountOnly:         r.GetCountOnly(),
-		KeysOnly:          r.GetKeysOnly(),
-		SortTarget:        store.SortTarget(r.GetSortTarget()),
-		SortOrder:         store.SortOrder(r.GetSortOrder()),
-		MinModRevision:    r.GetMinModRevision(),
-		MaxModRevision:    r.GetMaxModRevision(),
-		MinCreateRevision: r.GetMinCreateRevision(),
-		MaxCreateRevision: r.GetMaxCreateRevision(),
-	}, nil
 }
 
 func putOp(r *pb.PutRequest) store.PutOp {
@@ -45,8 +37,9 @@ func deleteOp(r *pb.DeleteRangeRequest) store.DeleteOp {
 	return store.DeleteOp{Key: r.GetKey(), End: r.GetRangeEnd(), PrevKV: r.GetPrevKv()}
 }
 
-// txn converts a transaction. Its operations and those of its results are in the same places: an
-// ignored write becomes a read of no keys, whose result nobody looks at.
+// txn converts a transaction of at most budget operations in a branch with all that is nested in it. Its operations and those of its results are in the same places: an
+// ignored write becomes a read of no keys, whose result nobody looks at. What is wrong with an operation
+// by itself is found in etcd's order: which of several mistakes a client hears of is visible.
 func (s *Server) txn(r *pb.TxnRequest, budget int) (store.Txn, error) {
 	ops := max(len(r.GetCompare()), len(r.GetSuccess()), len(r.GetFailure()))
 	if ops > budget {
@@ -54,6 +47,9 @@ func (s *Server) txn(r *pb.TxnRequest, budget int) (store.Txn, error) {
 	}
 	var t store.Txn
 	for _, c := range r.GetCompare() {
+		if len(c.GetKey()) == 0 {
+			return store.Txn{}, rpctypes.ErrGRPCEmptyKey
+		}
 		t.Compares = append(t.Compares, compare(c))
 	}
 	var err error
@@ -81,33 +77,33 @@ func (s *Server) txnOps(requests []*pb.RequestOp, budget int) ([]store.Op, error
 func (s *Server) txnOp(request *pb.RequestOp, budget int) (store.Op, error) {
 	switch r := request.GetRequest().(type) {
 	case *pb.RequestOp_RequestRange:
-		options, err := rangeOptions(r.RequestRange)
-		if err != nil {
-			return store.Op{}, err
-		}
-		return store.Op{Range: &store.RangeOp{
-			Key: r.RequestRange.GetKey(), End: r.RequestRange.GetRangeEnd(), RangeOptions: options,
-		}}, nil
+		op := rangeOp(r.RequestRange)
+		return store.Op{Range: &op}, wireError(op.Validate())
 	case *pb.RequestOp_RequestPut:
-		ignored, err := s.admit(Write{Key: r.RequestPut.GetKey()})
+		op := putOp(r.RequestPut)
+		if err := op.Validate(); err != nil {
+			return store.Op{}, wireError(err)
+		}
+		ignored, err := s.admit(Write{Key: op.Key})
 		if err != nil {
 			return store.Op{}, err
 		}
 		if ignored {
-			return noOp(r.RequestPut.GetKey()), nil
+			return noOp(op.Key), nil
 		}
-		op := putOp(r.RequestPut)
 		return store.Op{Put: &op}, nil
 	case *pb.RequestOp_RequestDeleteRange:
-		w := Write{Delete: true, Key: r.RequestDeleteRange.GetKey(), End: r.RequestDeleteRange.GetRangeEnd()}
-		ignored, err := s.admit(w)
+		op := deleteOp(r.RequestDeleteRange)
+		if err := op.Validate(); err != nil {
+			return store.Op{}, wireError(err)
+		}
+		ignored, err := s.admit(Write{Delete: true, Key: op.Key, End: op.End})
 		if err != nil {
 			return store.Op{}, err
 		}
 		if ignored {
-			return noOp(w.Key), nil
+			return noOp(op.Key), nil
 		}
-		op := deleteOp(r.RequestDeleteRange)
 		return store.Op{Delete: &op}, nil
 	case *pb.RequestOp_RequestTxn:
 		nested, err := s.txn(r.RequestTxn, budget)

@@ -31,36 +31,34 @@ func (s *kvService) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeRes
 
 // readRange is Range for both transports. Its error is a wire error.
 func (e *endpoint) readRange(ctx context.Context, r *pb.RangeRequest) (store.RangeResult, error) {
-	if len(r.GetKey()) == 0 {
-		return store.RangeResult{}, rpctypes.ErrGRPCEmptyKey
+	op := rangeOp(r)
+	if err := op.Validate(); err != nil {
+		return store.RangeResult{}, wireError(err)
 	}
-	options, err := rangeOptions(r)
-	if err != nil {
+	if err := e.hold(ctx, op.Key, op.End); err != nil {
 		return store.RangeResult{}, err
 	}
-	if err := e.hold(ctx, r.GetKey(), r.GetRangeEnd()); err != nil {
-		return store.RangeResult{}, err
-	}
-	result, err := e.store.Range(r.GetKey(), r.GetRangeEnd(), options)
+	result, err := e.store.Range(op.Key, op.End, op.RangeOptions)
 	return result, wireError(err)
 }
 
 // Put implements etcdserverpb.KV.
 func (s *kvService) Put(_ context.Context, r *pb.PutRequest) (*pb.PutResponse, error) {
-	if err := checkSize(r); err != nil {
+	op := putOp(r)
+	if err := op.Validate(); err != nil {
+		return nil, wireError(err)
+	}
+	if err := s.checkSize(r); err != nil {
 		return nil, err
 	}
-	if len(r.GetKey()) == 0 {
-		return nil, rpctypes.ErrGRPCEmptyKey
-	}
-	ignored, err := s.admit(Write{Key: r.GetKey()})
+	ignored, err := s.admit(Write{Key: op.Key})
 	if err != nil {
 		return nil, err
 	}
 	if ignored {
 		return &pb.PutResponse{Header: s.header(s.store.Revision())}, nil
 	}
-	result, err := s.store.Put(putOp(r))
+	result, err := s.store.Put(op)
 	if err != nil {
 		return nil, wireError(err)
 	}
@@ -69,20 +67,21 @@ func (s *kvService) Put(_ context.Context, r *pb.PutRequest) (*pb.PutResponse, e
 
 // DeleteRange implements etcdserverpb.KV.
 func (s *kvService) DeleteRange(_ context.Context, r *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error) {
-	if err := checkSize(r); err != nil {
+	op := deleteOp(r)
+	if err := op.Validate(); err != nil {
+		return nil, wireError(err)
+	}
+	if err := s.checkSize(r); err != nil {
 		return nil, err
 	}
-	if len(r.GetKey()) == 0 {
-		return nil, rpctypes.ErrGRPCEmptyKey
-	}
-	ignored, err := s.admit(Write{Delete: true, Key: r.GetKey(), End: r.GetRangeEnd()})
+	ignored, err := s.admit(Write{Delete: true, Key: op.Key, End: op.End})
 	if err != nil {
 		return nil, err
 	}
 	if ignored {
 		return &pb.DeleteRangeResponse{Header: s.header(s.store.Revision())}, nil
 	}
-	result, err := s.store.Delete(deleteOp(r))
+	result, err := s.store.Delete(op)
 	if err != nil {
 		return nil, wireError(err)
 	}
@@ -91,11 +90,11 @@ func (s *kvService) DeleteRange(_ context.Context, r *pb.DeleteRangeRequest) (*p
 
 // Txn implements etcdserverpb.KV.
 func (s *kvService) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
-	if err := checkSize(r); err != nil {
+	txn, err := s.txn(r, s.cfg.Limits.TxnOps)
+	if err != nil {
 		return nil, err
 	}
-	txn, err := s.txn(r, maxTxnOps)
-	if err != nil {
+	if err := s.checkSize(r); err != nil {
 		return nil, err
 	}
 	result, err := s.store.Txn(txn)
@@ -116,8 +115,8 @@ func (s *kvService) Compact(_ context.Context, r *pb.CompactionRequest) (*pb.Com
 }
 
 // checkSize applies etcd's limit to a write.
-func checkSize(m proto.Message) error {
-	if proto.Size(m)+envelopeBytes > maxRequestBytes {
+func (s *Server) checkSize(m proto.Message) error {
+	if proto.Size(m)+envelopeBytes > s.cfg.Limits.RequestBytes {
 		return rpctypes.ErrGRPCRequestTooLarge
 	}
 	return nil

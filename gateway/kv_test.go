@@ -125,6 +125,7 @@ func TestErrorsAreEtcdsOwn(t *testing.T) {
 	putOf := func(key string) *pb.RequestOp {
 		return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte(key)}}}
 	}
+	unsorted := &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte("a"), SortOrder: 7}}}
 	var many []*pb.RequestOp
 	for n := range 129 {
 		many = append(many, putOf(strconv.Itoa(n)))
@@ -151,6 +152,8 @@ func TestErrorsAreEtcdsOwn(t *testing.T) {
 		"txn too deep":          {txnError(&pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: deep}}), rpctypes.ErrGRPCTooManyOps},
 		"txn duplicate":         {txnError(putOf("a"), putOf("a")), rpctypes.ErrGRPCDuplicateKey},
 		"txn without key":       {txnError(putOf("")), rpctypes.ErrGRPCEmptyKey},
+		"txn, first mistake":    {txnError(putOf(""), unsorted), rpctypes.ErrGRPCEmptyKey},
+		"put, first mistake":    {putError(&pb.PutRequest{Value: big}), rpctypes.ErrGRPCEmptyKey},
 		"txn without operation": {txnError(&pb.RequestOp{}), rpctypes.ErrGRPCKeyNotFound},
 		"compact compacted":     {compactError(4), rpctypes.ErrGRPCCompacted},
 		"compact future":        {compactError(99), rpctypes.ErrGRPCFutureRev},

@@ -96,10 +96,14 @@ func (w *modelWrite) commit() {
 	}
 }
 
-func (w *modelWrite) checkPut(op *PutOp) error {
+func (w *modelWrite) checkLease(op *PutOp) error {
 	if op.Lease != 0 && w.m.leases[op.Lease] == nil {
 		return ErrLeaseNotFound
 	}
+	return nil
+}
+
+func (w *modelWrite) checkKept(op *PutOp) error {
 	if (op.IgnoreValue || op.IgnoreLease) && w.before[string(op.Key)] == nil {
 		return ErrKeyNotFound
 	}
@@ -222,7 +226,7 @@ func (m *model) put(op *PutOp) (PutResult, error) {
 		return PutResult{}, ErrLeaseProvided
 	}
 	w := m.begin()
-	if err := w.checkPut(op); err != nil {
+	if err := cmp.Or(w.checkLease(op), w.checkKept(op)); err != nil {
 		return PutResult{}, err
 	}
 	result, err := w.put(op)
@@ -342,7 +346,7 @@ func (w *modelWrite) check(ops []Op) error {
 		var err error
 		switch {
 		case op.Put != nil:
-			err = w.checkPut(op.Put)
+			err = cmp.Or(w.checkKept(op.Put), w.checkLease(op.Put))
 		case op.Range != nil && op.Range.Revision > w.m.revision():
 			err = ErrFutureRevision
 		case op.Range != nil && op.Range.Revision != 0 && op.Range.Revision < w.m.compact:

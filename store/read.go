@@ -12,7 +12,7 @@ import (
 // Errors are ErrEmptyKey, ErrInvalidSort, ErrFutureRevision and *CompactedError.
 func (s *Store) Range(key, end []byte, options RangeOptions) (RangeResult, error) {
 	op := RangeOp{Key: key, End: end, RangeOptions: options}
-	if err := op.validate(); err != nil {
+	if err := op.Validate(); err != nil {
 		return RangeResult{}, err
 	}
 	snap := s.current.Load()
@@ -25,7 +25,8 @@ func (s *Store) Range(key, end []byte, options RangeOptions) (RangeResult, error
 	return op.read(snap.index, snap.revision), nil
 }
 
-func (op *RangeOp) validate() error {
+// Validate checks what does not depend on the state, as Range does.
+func (op *RangeOp) Validate() error {
 	switch {
 	case len(op.Key) == 0:
 		return ErrEmptyKey

@@ -145,14 +145,15 @@ func (p *planCheck) checkRange(op *RangeOp) error {
 	return nil
 }
 
+// checkPut differs from Put in the order of its checks, as in etcd 3.6.
 func (p *planCheck) checkPut(op *PutOp) error {
-	if err := p.write.checkPut(op); err != nil {
+	if err := p.write.checkKept(op); err != nil {
 		return err
 	}
 	if (op.IgnoreValue || op.IgnoreLease) && p.cleared != nil && bytes.Compare(op.Key, p.cleared) >= 0 {
 		return fmt.Errorf("put %q after its deletion: %w", op.Key, ErrKeyNotFound)
 	}
-	return nil
+	return p.write.checkLease(op)
 }
 
 func (w *write) execute(plan *txnPlan) TxnResult {

@@ -29,11 +29,11 @@ func validateOps(txn *Txn) error {
 			var err error
 			switch {
 			case op.Range != nil:
-				err = op.Range.validate()
+				err = op.Range.Validate()
 			case op.Put != nil:
-				err = op.Put.validate()
+				err = op.Put.Validate()
 			case op.Delete != nil:
-				err = op.Delete.validate()
+				err = op.Delete.Validate()
 			case op.Txn != nil:
 				err = validateOps(op.Txn)
 			default:

@@ -16,7 +16,7 @@ const (
 // Errors are ErrEmptyKey, ErrValueProvided, ErrLeaseProvided, ErrLeaseNotFound, ErrKeyNotFound (with
 // IgnoreValue or IgnoreLease) and ErrClosed.
 func (s *Store) Put(op PutOp) (PutResult, error) {
-	if err := op.validate(); err != nil {
+	if err := op.Validate(); err != nil {
 		return PutResult{}, err
 	}
 	if err := s.lock(); err != nil {
@@ -24,7 +24,10 @@ func (s *Store) Put(op PutOp) (PutResult, error) {
 	}
 	defer s.mu.Unlock()
 	w := s.begin()
-	if err := w.checkPut(&op); err != nil {
+	if err := w.checkLease(&op); err != nil {
+		return PutResult{}, err
+	}
+	if err := w.checkKept(&op); err != nil {
 		return PutResult{}, err
 	}
 	result := w.put(&op)
@@ -36,7 +39,7 @@ func (s *Store) Put(op PutOp) (PutResult, error) {
 //
 // Errors are ErrEmptyKey and ErrClosed.
 func (s *Store) Delete(op DeleteOp) (DeleteResult, error) {
-	if err := op.validate(); err != nil {
+	if err := op.Validate(); err != nil {
 		return DeleteResult{}, err
 	}
 	if err := s.lock(); err != nil {
@@ -49,7 +52,8 @@ func (s *Store) Delete(op DeleteOp) (DeleteResult, error) {
 	return result, nil
 }
 
-func (op *PutOp) validate() error {
+// Validate checks what does not depend on the state, as Put does.
+func (op *PutOp) Validate() error {
 	switch {
 	case len(op.Key) == 0:
 		return fmt.Errorf("put: %w", ErrEmptyKey)
@@ -61,7 +65,8 @@ func (op *PutOp) validate() error {
 	return nil
 }
 
-func (op *DeleteOp) validate() error {
+// Validate checks what does not depend on the state, as Delete does.
+func (op *DeleteOp) Validate() error {
 	if len(op.Key) == 0 {
 		return fmt.Errorf("delete: %w", ErrEmptyKey)
 	}
@@ -93,11 +98,16 @@ func (w *write) visible() int64 {
 	return w.before.revision
 }
 
-// checkPut fails if op cannot be executed on the state before the write.
-func (w *write) checkPut(op *PutOp) error {
+// checkLease fails if the lease that op names does not exist.
+func (w *write) checkLease(op *PutOp) error {
 	if op.Lease != 0 && !w.store.leases.exists(op.Lease) {
 		return fmt.Errorf("put %q: lease %d: %w", op.Key, op.Lease, ErrLeaseNotFound)
 	}
+	return nil
+}
+
+// checkKept fails if op is to keep something of a key that does not exist before the write.
+func (w *write) checkKept(op *PutOp) error {
 	if (op.IgnoreValue || op.IgnoreLease) && w.get(op.Key) == nil {
 		return fmt.Errorf("put %q: %w", op.Key, ErrKeyNotFound)
 	}

@@ -78,7 +78,6 @@ func TestPutErrors(t *testing.T) {
 		"value beside ignore_value":     {PutOp{Key: key, Value: value, IgnoreValue: true}, ErrValueProvided},
 		"lease beside ignore_lease":     {PutOp{Key: key, Lease: 1, IgnoreLease: true}, ErrLeaseProvided},
 		"unknown lease":                 {PutOp{Key: key, Lease: 1}, ErrLeaseNotFound},
-		"unknown lease and absent key":  {PutOp{Key: key, Lease: 1, IgnoreValue: true}, ErrLeaseNotFound},
 		"ignore_value of an absent key": {PutOp{Key: key, IgnoreValue: true}, ErrKeyNotFound},
 		"ignore_lease of an absent key": {PutOp{Key: key, IgnoreLease: true}, ErrKeyNotFound},
 	} {
@@ -94,6 +93,18 @@ func TestPutErrors(t *testing.T) {
 				t.Errorf("the revision is %d after failed requests", s.Revision())
 			}
 		})
+	}
+}
+
+// etcd 3.6 looks for the lease first in a put, and for the key first in a transaction.
+func TestPutWithUnknownLeaseOfAnAbsentKey(t *testing.T) {
+	s := newStore(t, Config{})
+	op := PutOp{Key: []byte("k"), Lease: 1, IgnoreValue: true}
+	if _, err := s.Put(op); !sameError(err, ErrLeaseNotFound) {
+		t.Errorf("put: got %v, want %v", err, ErrLeaseNotFound)
+	}
+	if _, err := s.Txn(Txn{Success: []Op{{Put: &op}}}); !sameError(err, ErrKeyNotFound) {
+		t.Errorf("txn: got %v, want %v", err, ErrKeyNotFound)
 	}
 }
 
