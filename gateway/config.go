@@ -35,6 +35,13 @@ type Config struct {
 	// ProgressInterval is how often a watch that asked for progress_notify hears of a revision
 	// when there was no event; 0 means 10 minutes, as in etcd.
 	ProgressInterval time.Duration
+	// CORSOrigins are the origins that browsers may use the JSON gateway from; none, or "*", is all.
+	CORSOrigins []string
+	// HostWhitelist are the host names that HTTP requests without TLS may be for, as a guard against
+	// DNS rebinding; none, or "*", is all.
+	HostWhitelist []string
+	// Limits bounds what clients can make the server spend.
+	Limits Limits
 	// Logger receives the gateway's logs; nil discards them.
 	Logger *slog.Logger
 	// Registerer receives the gateway's metrics; nil means none.
@@ -89,6 +96,7 @@ func (c Config) withDefaults() Config {
 	if c.ProgressInterval == 0 {
 		c.ProgressInterval = defaultProgressInterval
 	}
+	c.Limits = c.Limits.withDefaults()
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

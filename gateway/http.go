@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,55 +38,114 @@ const (
 // httpHandler serves everything that is not gRPC.
 type httpHandler struct {
 	*endpoint
-	gateway    http.Handler // generated from the etcd API
-	exposition http.Handler // of metrics; nil is none
+	paths      *http.ServeMux
+	gateway    *runtime.ServeMux // generated from the etcd API
+	exposition http.Handler      // of metrics; nil is none
 }
 
 func (e *endpoint) httpHandler(ctx context.Context, conn *grpc.ClientConn) (http.Handler, error) {
-	mux := runtime.NewServeMux(
+	gateway := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, newMarshaler()),
 		runtime.WithErrorHandler(writeGatewayError),
 		runtime.WithDisablePathLengthFallback(),
 		runtime.WithDisableHTTPMethodOverride(),
 	)
 	err := errors.Join(
-		gw.RegisterKVHandlerClient(ctx, mux, pb.NewKVClient(conn)),
-		gw.RegisterLeaseHandlerClient(ctx, mux, pb.NewLeaseClient(conn)),
-		gw.RegisterMaintenanceHandlerClient(ctx, mux, pb.NewMaintenanceClient(conn)),
-		gw.RegisterClusterHandlerClient(ctx, mux, pb.NewClusterClient(conn)),
-		gw.RegisterAuthHandlerClient(ctx, mux, pb.NewAuthClient(conn)),
+		gw.RegisterKVHandlerClient(ctx, gateway, pb.NewKVClient(conn)),
+		gw.RegisterWatchHandlerClient(ctx, gateway, pb.NewWatchClient(conn)),
+		gw.RegisterLeaseHandlerClient(ctx, gateway, pb.NewLeaseClient(conn)),
+		gw.RegisterMaintenanceHandlerClient(ctx, gateway, pb.NewMaintenanceClient(conn)),
+		gw.RegisterClusterHandlerClient(ctx, gateway, pb.NewClusterClient(conn)),
+		gw.RegisterAuthHandlerClient(ctx, gateway, pb.NewAuthClient(conn)),
 	)
 	if err != nil {
 		return nil, err
 	}
-	h := &httpHandler{endpoint: e, gateway: mux}
+	h := &httpHandler{endpoint: e, paths: http.NewServeMux(), gateway: gateway}
 	if e.cfg.Gatherer != nil {
 		h.exposition = promhttp.HandlerFor(e.cfg.Gatherer, promhttp.HandlerOpts{})
 	}
+	// As in etcd this mux redirects paths that are not clean.
+	h.paths.HandleFunc("/v3/", h.serveV3)
+	h.paths.HandleFunc("/", h.serveOther)
 	return h, nil
 }
 
 // ServeHTTP implements http.Handler.
 func (h *httpHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	header := w.Header()
-	header.Set("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE")
-	header.Set("Access-Control-Allow-Origin", "*")
-	header.Set("Access-Control-Allow-Headers", "accept, content-type, authorization")
-	if r.Method == http.MethodOptions {
-		return
-	}
 	if rest, ok := strings.CutPrefix(r.URL.Path, "/v3beta/"); ok {
 		r.URL.Path, r.URL.RawPath = "/v3/"+rest, ""
 	}
+	if r.TLS == nil && !h.servesHost(r.Host) {
+		http.Error(w, fmt.Sprintf("Host %q is not on the list of hosts that this server answers for.", r.Host), http.StatusMisdirectedRequest)
+		return
+	}
+	if origin := h.allowedOrigin(r); origin != "" {
+		header := w.Header()
+		header.Set("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE")
+		header.Set("Access-Control-Allow-Origin", origin)
+		header.Set("Access-Control-Allow-Headers", "accept, content-type, authorization")
+	}
+	if r.Method == http.MethodOptions {
+		return
+	}
+	h.paths.ServeHTTP(w, r)
+}
+
+// servesHost tells whether requests without TLS may be for a host.
+func (h *httpHandler) servesHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	list := h.cfg.HostWhitelist
+	return len(list) == 0 || slices.Contains(list, anyName) || slices.Contains(list, host)
+}
+
+// allowedOrigin is the origin that a response is allowed to be read by, or "".
+func (h *httpHandler) allowedOrigin(r *http.Request) string {
+	list := h.cfg.CORSOrigins
+	if len(list) == 0 || slices.Contains(list, anyName) {
+		return anyName
+	}
+	if origin := r.Header.Get("Origin"); slices.Contains(list, origin) {
+		return origin
+	}
+	return ""
+}
+
+// anyName in a list of origins or hosts is all of them.
+const anyName = "*"
+
+// serveV3 serves the calls of the etcd API.
+func (h *httpHandler) serveV3(w http.ResponseWriter, r *http.Request) {
+	// What is not a call, the generated handlers refuse. They also serve the calls with what the
+	// handlers of our own have no use for: a time limit, and streams in HTTP/2.
+	plain := r.Method == http.MethodPost && r.Header.Get("Grpc-Timeout") == ""
 	switch path := r.URL.Path; {
-	case path == "/v3/kv/range":
-		h.post(w, r, h.serveRange)
-	case path == "/v3/watch":
-		h.post(w, r, h.serveWatch)
-	case strings.HasPrefix(path, "/v3/lock/"), strings.HasPrefix(path, "/v3/election/"):
-		writeError(w, status.Error(codes.Unimplemented, "locks and elections are not served"))
-	case strings.HasPrefix(path, "/v3/"):
+	case plain && path == pathRange:
+		h.withBody(w, r, writeError, h.serveRange)
+	case plain && path == pathWatch && r.ProtoMajor == 1:
+		h.withBody(w, r, writeStreamError, h.serveWatch)
+	case r.ProtoMajor > 1 && (path == pathWatch || path == pathKeepAlive):
 		h.serveGateway(w, r)
+	default:
+		h.withBody(w, r, writeError, func(w http.ResponseWriter, r *http.Request, body []byte) {
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			h.serveGateway(w, r)
+		})
+	}
+}
+
+// Paths that are not left to the generated handlers, at least not always.
+const (
+	pathRange     = "/v3/kv/range"
+	pathWatch     = "/v3/watch"
+	pathKeepAlive = "/v3/lease/keepalive"
+)
+
+// serveOther serves what is not a call.
+func (h *httpHandler) serveOther(w http.ResponseWriter, r *http.Request) {
+	switch path := r.URL.Path; {
 	case path == "/version":
 		h.get(w, r, jsonContentType,
 			fmt.Sprintf(`{"etcdserver":%q,"etcdcluster":%q,"storage":%q}`, serverVersion, clusterVersion, storageVersion))
@@ -95,7 +156,7 @@ func (h *httpHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/metrics" && h.exposition != nil:
 		h.exposition.ServeHTTP(w, r)
 	default:
-		writeError(w, status.Error(codes.NotFound, http.StatusText(http.StatusNotFound)))
+		http.NotFound(w, r)
 	}
 }
 
@@ -111,54 +172,46 @@ func (h *httpHandler) get(w http.ResponseWriter, r *http.Request, contentType, b
 	h.written(err)
 }
 
-// post reads the body of a call and passes it on.
-func (h *httpHandler) post(w http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter, *http.Request, []byte)) {
-	if r.Method != http.MethodPost {
-		writeError(w, errMethod())
-		return
-	}
-	body, err := readBody(w, r)
+// withBody reads the body of a call and passes it on, or fails.
+func (h *httpHandler) withBody(
+	w http.ResponseWriter, r *http.Request, fail func(http.ResponseWriter, error),
+	serve func(http.ResponseWriter, *http.Request, []byte),
+) {
+	body, err := h.readBody(w, r)
 	if err != nil {
-		writeError(w, err)
+		fail(w, err)
 		return
 	}
 	serve(w, r, body)
 }
 
-// errMethod is what the JSON gateway of etcd says to a method other than POST.
-func errMethod() error {
-	return status.Error(codes.Unimplemented, http.StatusText(http.StatusMethodNotAllowed))
-}
-
-// serveGateway passes a call to the generated handlers, with a body that is complete and bounded.
+// serveGateway passes a call to the generated handlers.
 func (h *httpHandler) serveGateway(w http.ResponseWriter, r *http.Request) {
-	h.post(w, r, func(w http.ResponseWriter, r *http.Request, body []byte) {
-		// The body is JSON whatever the client says, or does not say as APISIX. Clients that offer
-		// to take trailers, as luasocket does, have no use for gRPC's.
-		r.Header.Set("Content-Type", jsonContentType)
-		r.Header.Del("Accept")
-		r.Header.Del("Te")
-		r.Body = io.NopCloser(bytes.NewReader(body))
-		h.gateway.ServeHTTP(w, r)
-	})
+	// The body is JSON whatever the client says, or does not say as APISIX. Clients that offer to
+	// take trailers, as luasocket does, have no use for gRPC's.
+	r.Header.Set("Content-Type", jsonContentType)
+	r.Header.Del("Accept")
+	r.Header.Del("Te")
+	h.gateway.ServeHTTP(w, r)
 }
 
-// readBody reads a body of at most maxJSONBytes that arrives within bodyTimeout. Its error is a gRPC
-// status.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength > maxJSONBytes {
+// readBody reads a body that arrives within Limits.BodyTimeout. Its error is a gRPC status.
+func (h *httpHandler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	limit := h.cfg.Limits.bodyBytes()
+	if r.ContentLength > limit {
 		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
-		return nil, errBodySize(r.ContentLength)
+		return nil, errBodySize(r.ContentLength, limit)
 	}
 	conn := http.NewResponseController(w)
-	if err := conn.SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(h.cfg.Limits.BodyTimeout)); err != nil {
 		return nil, status.Errorf(codes.Internal, "reading the request: %v", err)
 	}
 	var body bytes.Buffer
-	body.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
-	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxJSONBytes)); err != nil {
+	// What a client announces is not yet worth more memory than this.
+	body.Grow(int(min(max(r.ContentLength, 0), scratchBytes)) + bytes.MinRead)
+	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, limit)); err != nil {
 		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return nil, errBodySize(tooLarge.Limit + 1)
+			return nil, errBodySize(tooLarge.Limit+1, limit)
 		}
 		return nil, status.Errorf(codes.InvalidArgument, "reading the request: %v", err)
 	}
@@ -168,8 +221,8 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	return body.Bytes(), nil
 }
 
-func errBodySize(size int64) error {
-	return status.Errorf(codes.ResourceExhausted, "grpc: received message larger than max (%d vs. %d)", size, maxJSONBytes)
+func errBodySize(size, limit int64) error {
+	return status.Errorf(codes.ResourceExhausted, "grpc: received message larger than max (%d vs. %d)", size, limit)
 }
 
 // written takes the result of writing a response. That the client is gone is no event.

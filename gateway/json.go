@@ -19,9 +19,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// maxJSONDepth bounds the nesting of a request. A transaction of maxTxnOps levels needs two or three
-// messages for each.
-const maxJSONDepth = 4 * maxTxnOps
+// maxJSONDepth bounds the nesting of a request. A transaction that is nested as deep as
+// defaultTxnOps allows needs two or three messages for each level.
+const maxJSONDepth = 4 * defaultTxnOps
 
 // requestDecoding is lenient as etcd's: names in snake or lower camel case, 64-bit integers as
 // numbers (also with an exponent, which is how Lua writes large ones) or strings, enums by name or
@@ -72,11 +72,10 @@ func decodeWatchRequests(body []byte) ([]*pb.WatchRequest, error) {
 	}
 }
 
-// errJSON says what is wrong with a request. protojson varies the spaces of its messages, so that
-// nobody depends on them.
+// errJSON says what is wrong with a request, in etcd's words. protojson varies the spaces of its
+// messages, so that nobody depends on them; here they are plain ones.
 func errJSON(err error) error {
-	message := strings.TrimSpace(strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\u00a0", " "), "proto: "))
-	return status.Error(codes.InvalidArgument, "invalid JSON request: "+message)
+	return status.Error(codes.InvalidArgument, strings.ReplaceAll(err.Error(), "\u00a0", " "))
 }
 
 // marshaler is the JSON of the generated handlers: proto names, zero values left out, and no spaces.
@@ -131,6 +130,9 @@ type (
 func writeError(w http.ResponseWriter, err error) {
 	st := status.Convert(err)
 	body, err := json.Marshal(unaryError{Error: st.Message(), Code: st.Code(), Message: st.Message()})
+	if st.Code() == codes.Unauthenticated {
+		w.Header().Set("WWW-Authenticate", st.Message()) // as the generated handlers of etcd
+	}
 	writeErrorBody(w, st.Code(), body, err)
 }
 

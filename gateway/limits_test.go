@@ -40,10 +40,6 @@ func TestMalformedRequests(t *testing.T) {
 		"larger than any":       {"/v3/kv/put", `{"key":"` + strings.Repeat("A", 3<<20) + `"}`, 429, "larger than max"},
 		"larger than a request": {"/v3/kv/put", `{"key":"` + strings.Repeat("A", 2200<<10) + `"}`, 400, "request is too large"},
 		"unknown path":          {"/v3/kv/rang", `{}`, 404, "Not Found"},
-		"unknown root":          {"/v4/kv/range", `{}`, 404, "Not Found"},
-		"alpha":                 {"/v3alpha/kv/range", `{}`, 404, "Not Found"},
-		"lock":                  {"/v3/lock/lock", `{}`, 501, "not served"},
-		"election":              {"/v3/election/campaign", `{}`, 501, "not served"},
 		"users":                 {"/v3/auth/user/list", `{}`, 501, "not implemented"},
 	} {
 		status, body := post(t, s, test.path, test.body)
@@ -129,7 +125,8 @@ func TestMethods(t *testing.T) {
 		{"PUT", "/v3/watch", 501, `{"error":"Method Not Allowed","code":12,"message":"Method Not Allowed"}`},
 		{"GET", "/v3/kv/put", 501, `{"error":"Method Not Allowed","code":12,"message":"Method Not Allowed"}`},
 		{"POST", "/version", 405, "Method Not Allowed\n"},
-		{"GET", "/", 404, `{"error":"Not Found","code":5,"message":"Not Found"}`},
+		{"GET", "/", 404, "404 page not found\n"},
+		{"POST", "/v3alpha/kv/range", 404, "404 page not found\n"},
 		{"HEAD", "/health", 200, ""},
 	} {
 		request, err := http.NewRequestWithContext(within(t), test.method, s.url+test.path, nil)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -27,6 +28,7 @@ const (
 func (e *endpoint) split(ctx context.Context, l net.Listener, grpcConns, httpConns *handoff) error {
 	var undecided sync.WaitGroup
 	defer undecided.Wait()
+	open := connCount{limit: int64(e.cfg.Limits.Connections)}
 	var config *tls.Config
 	if e.cfg.TLS != nil {
 		config = withProtocols(e.cfg.TLS)
@@ -49,8 +51,19 @@ func (e *endpoint) split(ctx context.Context, l net.Listener, grpcConns, httpCon
 		case err != nil:
 			return fmt.Errorf("accepting: %w", err)
 		}
+		counted, first := open.add(conn)
+		if counted == nil {
+			// Waiting for others to leave would make the client wait as well, which has
+			// other servers to try.
+			if first {
+				e.log.LogAttrs(ctx, slog.LevelWarn, "too many connections", slog.Int64("limit", open.limit))
+			}
+			_ = conn.Close()
+			continue
+		}
+		conn = counted
 		undecided.Go(func() {
-			chosen, isGRPC, err := classify(ctx, conn, config)
+			chosen, isGRPC, err := classify(ctx, conn, config, e.cfg.Limits.HeaderTimeout)
 			if err != nil {
 				e.log.LogAttrs(ctx, slog.LevelDebug, "connection refused",
 					slog.String("remote", conn.RemoteAddr().String()), slog.Any("error", err))
@@ -64,6 +77,40 @@ func (e *endpoint) split(ctx context.Context, l net.Listener, grpcConns, httpCon
 			}
 		})
 	}
+}
+
+// connCount counts the connections of a listener.
+type connCount struct {
+	limit   int64
+	open    atomic.Int64
+	refused bool // the last one was; owned by the accepting goroutine
+}
+
+// add counts a connection until it is closed. It returns nil if there are too many, and whether it is
+// the first in a row to hear that.
+func (c *connCount) add(conn net.Conn) (counted net.Conn, first bool) {
+	if c.open.Add(1) > c.limit {
+		c.open.Add(-1)
+		first, c.refused = !c.refused, true
+		return nil, first
+	}
+	c.refused = false
+	return &countedConn{Conn: conn, open: &c.open}, false
+}
+
+// countedConn is a connection that counts as open until it is closed.
+type countedConn struct {
+	net.Conn
+	open   *atomic.Int64
+	closed atomic.Bool
+}
+
+// Close implements net.Conn.
+func (c *countedConn) Close() error {
+	if !c.closed.Swap(true) {
+		c.open.Add(-1)
+	}
+	return c.Conn.Close()
 }
 
 // withProtocols makes config, and what it may choose for a client, offer both protocols.
@@ -102,8 +149,8 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // classify finds out whether a connection speaks HTTP/2, which is gRPC here, or HTTP/1.1: by ALPN
 // with TLS, else by its first bytes. It returns the connection to go on with.
-func classify(ctx context.Context, conn net.Conn, config *tls.Config) (chosen net.Conn, isGRPC bool, err error) {
-	if err := conn.SetDeadline(time.Now().Add(headerTimeout)); err != nil {
+func classify(ctx context.Context, conn net.Conn, config *tls.Config, timeout time.Duration) (chosen net.Conn, isGRPC bool, err error) {
+	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return nil, false, fmt.Errorf("setting a deadline: %w", err)
 	}
 	// A client that has not sent anything yet may not hold up the end of the server.

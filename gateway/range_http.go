@@ -51,7 +51,7 @@ func (h *httpHandler) writeRange(w http.ResponseWriter, result *store.RangeResul
 	for i, kv := range result.KVs {
 		if len(buf)+len(kv.Key)+len(kv.Value) > scratchBytes {
 			streamed = true
-			err := conn.SetWriteDeadline(time.Now().Add(stallTimeout))
+			err := conn.SetWriteDeadline(time.Now().Add(h.cfg.Limits.StallTimeout))
 			if err == nil {
 				_, err = w.Write(buf)
 			}

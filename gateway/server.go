@@ -22,21 +22,10 @@ import (
 	"meshbridge/store"
 )
 
-// Limits and times. The sizes are etcd's defaults.
 const (
-	maxRequestBytes = 3 << 19 // of a serialized write
-	maxMessageBytes = maxRequestBytes + 512<<10
-	// maxJSONBytes lets every message of maxMessageBytes through in base64, so that the limits
-	// above decide and not this one.
-	maxJSONBytes = maxMessageBytes/3*4 + 64<<10
-
 	raftTerm = 2 // what a fresh etcd of one member shows
 
-	headerTimeout = 10 * time.Second // from accept to the end of an HTTP header or TLS handshake
-	bodyTimeout   = 20 * time.Second // for the body of an HTTP request
-	idleTimeout   = 5 * time.Minute  // of a kept-alive HTTP connection; APISIX pools them for one
-	stallTimeout  = 2 * time.Minute  // for one write that the client does not read
-	stopTimeout   = 5 * time.Second  // for what is in flight when the server stops
+	stopTimeout = 5 * time.Second // for what is in flight when the server stops
 )
 
 // Server serves a store. All methods may be called concurrently.
@@ -58,6 +47,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.HoldTimeout < 0 || cfg.ProgressInterval < 0 {
 		return nil, errors.New("gateway: Config.HoldTimeout and Config.ProgressInterval may not be negative")
+	}
+	if err := cfg.Limits.validate(); err != nil {
+		return nil, err
 	}
 	cfg = cfg.withDefaults()
 	m := newMetrics()
@@ -120,8 +112,9 @@ func (e *endpoint) serve(ctx context.Context, l net.Listener) error {
 	}
 	httpServer := &http.Server{
 		Handler:           handler,
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
+		ReadHeaderTimeout: e.cfg.Limits.HeaderTimeout,
+		IdleTimeout:       e.cfg.Limits.IdleTimeout,
+		MaxHeaderBytes:    e.cfg.Limits.HeaderBytes,
 		ConnState:         e.connState,
 		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
 	}
@@ -198,14 +191,16 @@ func (e *endpoint) isStopping() bool {
 
 // grpcServer makes the gRPC server with all services.
 func (e *endpoint) grpcServer() *grpc.Server {
+	limits := e.cfg.Limits
 	server := grpc.NewServer(
 		grpc.ForceServerCodecV2(newWatchCodec()),
-		grpc.MaxRecvMsgSize(maxMessageBytes),
+		grpc.MaxRecvMsgSize(limits.messageBytes()),
 		grpc.MaxSendMsgSize(math.MaxInt32),
-		grpc.MaxConcurrentStreams(math.MaxUint32),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 2 * time.Hour, Timeout: 20 * time.Second}),
-		grpc.ConnectionTimeout(headerTimeout),
+		grpc.MaxHeaderListSize(uint32(limits.HeaderBytes)),
+		grpc.MaxConcurrentStreams(limits.Streams),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: limits.KeepaliveMinTime}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: limits.KeepaliveInterval, Timeout: limits.KeepaliveTimeout}),
+		grpc.ConnectionTimeout(limits.HeaderTimeout),
 		grpc.WaitForHandlers(true),
 		grpc.UnaryInterceptor(e.metrics.unary),
 		grpc.StreamInterceptor(e.metrics.stream),

@@ -16,7 +16,7 @@ const (
 	// other than etcd's own often limit messages to 4 MiB.
 	batchBytes = 512 << 10
 	// fragmentBytes is the size from which a response is split for a watch that allows it.
-	fragmentBytes = maxRequestBytes
+	fragmentBytes = defaultRequestBytes
 )
 
 // watchService implements etcdserverpb.Watch.

@@ -17,7 +17,7 @@ import (
 	"meshbridge/store"
 )
 
-// writeBytes is what a slow client has to take within stallTimeout. A revision can be much larger.
+// writeBytes is what a slow client has to take within Limits.StallTimeout. A revision can be much larger.
 const writeBytes = 256 << 10
 
 // serveWatch answers /v3/watch: all requests of the stream are in the body, and the response is a chunk
@@ -160,11 +160,11 @@ func (s *httpSink) flush() error {
 	return err
 }
 
-// write writes p. A client that does not take writeBytes within stallTimeout is given up.
+// write writes p. A client that does not take writeBytes within Limits.StallTimeout is given up.
 func (s *httpSink) write(p []byte) error {
 	for len(p) > 0 {
 		n := min(len(p), writeBytes)
-		err := s.conn.SetWriteDeadline(time.Now().Add(stallTimeout))
+		err := s.conn.SetWriteDeadline(time.Now().Add(s.cfg.Limits.StallTimeout))
 		if err == nil && s.isStopping() { // which may have set its own deadline before the one above
 			err = s.conn.SetWriteDeadline(time.Now().Add(stopTimeout))
 		}
