@@ -17,6 +17,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/etcdserverpb/gw"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	electiongw "go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb/gw"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
+	lockgw "go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb/gw"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -57,6 +61,8 @@ func (e *endpoint) httpHandler(ctx context.Context, conn *grpc.ClientConn) (http
 		gw.RegisterMaintenanceHandlerClient(ctx, gateway, pb.NewMaintenanceClient(conn)),
 		gw.RegisterClusterHandlerClient(ctx, gateway, pb.NewClusterClient(conn)),
 		gw.RegisterAuthHandlerClient(ctx, gateway, pb.NewAuthClient(conn)),
+		lockgw.RegisterLockHandlerClient(ctx, gateway, v3lockpb.NewLockClient(conn)),
+		electiongw.RegisterElectionHandlerClient(ctx, gateway, v3electionpb.NewElectionClient(conn)),
 	)
 	if err != nil {
 		return nil, err

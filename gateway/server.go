@@ -12,6 +12,8 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -211,6 +213,8 @@ func (e *endpoint) grpcServer() *grpc.Server {
 	pb.RegisterMaintenanceServer(server, &maintenanceService{endpoint: e})
 	pb.RegisterClusterServer(server, &clusterService{endpoint: e})
 	pb.RegisterAuthServer(server, &authService{endpoint: e})
+	v3lockpb.RegisterLockServer(server, &lockService{endpoint: e})
+	v3electionpb.RegisterElectionServer(server, &electionService{endpoint: e})
 	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
 	return server
 }
