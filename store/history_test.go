@@ -43,7 +43,7 @@ func TestHistory(t *testing.T) {
 	}
 	mustCompact(t, s, 4)
 	for revision, want := range map[int64][]string{
-		4: {"3.0 put c", "3.1 put a", "4.0 delete b"},
+		4: {"3.0 put c", "3.1 put a"},
 		5: {"3.0 put c", "5.0 put a"},
 		6: {"3.0 put c", "5.0 put a", "6.0 put b"},
 	} {
@@ -51,14 +51,19 @@ func TestHistory(t *testing.T) {
 			t.Errorf("at %d: %s", revision, diff)
 		}
 	}
+	mustDelete(t, s, "a", "\x00") // 7
+	if diff := cmp.Diff([]string{"3.0 put c", "3.1 put a", "5.0 put a", "6.0 put b", "7.0 delete a", "7.1 delete b", "7.2 delete c"},
+		changesOf(t, s, 0)); diff != "" {
+		t.Errorf("with nothing left: %s", diff)
+	}
 	if _, err := s.History(3); !sameError(err, ErrCompacted) {
 		t.Errorf("before the compact revision: %v", err)
 	}
-	if _, err := s.History(7); !sameError(err, ErrFutureRevision) {
+	if _, err := s.History(8); !sameError(err, ErrFutureRevision) {
 		t.Errorf("in the future: %v", err)
 	}
 	h, err := s.History(5)
-	if err != nil || h.Current != 6 || h.Revision != 5 || h.CompactRevision != 4 {
+	if err != nil || h.Current != 7 || h.Revision != 5 || h.CompactRevision != 4 {
 		t.Errorf("%+v, %v", h, err)
 	}
 }

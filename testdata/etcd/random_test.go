@@ -1,8 +1,9 @@
 package etcd
 
 import (
+	"bytes"
 	"fmt"
-	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,8 +11,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/testing/protocmp"
 )
 
@@ -19,234 +20,151 @@ import (
 // afterwards a watch of the history tells the same story.
 func TestRandomRequestsGetTheAnswersOfEtcd(t *testing.T) {
 	t.Parallel()
-	const requests = 3000
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	random := requestMaker{rand.New(rand.NewPCG(seed, 0)), 1}
-	etcd, meshbridge := startBoth(t)
-	a, b := etcd.client(t), meshbridge.client(t)
-	var (
-		log       []string
-		compacted int64
-	)
+	for name, chooseLeases := range map[string]bool{"leases named by the client": false, "leases named by the server": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			etcd, meshbridge := startBoth(t)
+			a, b := newGRPCCaller(etcd.client(t)), newGRPCCaller(meshbridge.client(t))
+			compacted := compareCalls(t, newRequestMaker(randomness(t), chooseLeases), *opsFlag, a, b)
+			if diff := cmp.Diff(a.history(t, compacted), b.history(t, compacted), protocmp.Transform()); diff != "" {
+				t.Errorf("events from revision %d (-etcd +meshbridge):\n%s", compacted, diff)
+			}
+		})
+	}
+}
+
+// caller sends requests to one server.
+type caller interface {
+	// call returns the answer without what the server is free to choose: the
+	// identities of cluster, member and leases.
+	call(t *testing.T, request proto.Message) answer
+}
+
+// answer is what a call is told.
+type answer struct {
+	response proto.Message // nil if the call failed
+	failure  string
+	text     string // of the answer, if it is one
+}
+
+// compareCalls makes random requests to both servers and fails at the first
+// that is answered differently. It returns the revision compacted last.
+func compareCalls(t *testing.T, random *requestMaker, requests int, etcd, meshbridge caller) (compacted int64) {
+	t.Helper()
+	var log []string
 	for range requests {
 		request := random.next()
 		log = append(log, fmt.Sprintf("%T %v", request, request))
-		want, wantErr := do(t, a, request)
-		got, gotErr := do(t, b, request)
-		if diff := cmp.Diff(wantErr, gotErr); diff != "" {
-			t.Fatalf("error after\n%s\n(-etcd +meshbridge):\n%s", tail(log), diff)
+		want, got := etcd.call(t, request), meshbridge.call(t, request)
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(answer{}), protocmp.Transform()); diff != "" {
+			t.Fatalf("request %d is answered differently (-etcd +meshbridge):\n%s\nthe last requests:\n%s",
+				len(log), diff, strings.Join(log[max(0, len(log)-10):], "\n"))
 		}
-		if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
-			t.Fatalf("response after\n%s\n(-etcd +meshbridge):\n%s", tail(log), diff)
+		if want.response == nil {
+			continue
 		}
-		if c, ok := request.(*pb.CompactionRequest); ok && want != nil {
+		random.saw(request, want.response)
+		if c, ok := request.(*pb.CompactionRequest); ok {
 			compacted = c.GetRevision()
 		}
-		if want != nil {
-			random.revision = max(random.revision, want.(interface{ GetHeader() *pb.ResponseHeader }).GetHeader().GetRevision())
+	}
+	return compacted
+}
+
+// leaseNames gives leases whose ids a server has chosen the names 1e9+1, 1e9+2
+// and so on, in the order in which they were granted.
+type leaseNames struct {
+	named   []int64
+	chosen  map[int64]int64 // id by name
+	nameFor map[int64]int64
+}
+
+func newLeaseNames() *leaseNames {
+	return &leaseNames{chosen: map[int64]int64{}, nameFor: map[int64]int64{}}
+}
+
+func (l *leaseNames) granted(id int64) {
+	name := int64(1e9) + int64(len(l.chosen)) + 1
+	l.chosen[name], l.nameFor[id] = id, name
+}
+
+// requested is request with the server's ids.
+func (l *leaseNames) requested(request proto.Message) proto.Message {
+	if len(l.chosen) == 0 {
+		return request
+	}
+	request = proto.Clone(request)
+	renameLeases(request.ProtoReflect(), l.chosen)
+	return request
+}
+
+// answered gives the leases in response their names.
+func (l *leaseNames) answered(request, response proto.Message) {
+	if grant, ok := request.(*pb.LeaseGrantRequest); ok && grant.GetID() == 0 {
+		l.granted(response.(*pb.LeaseGrantResponse).GetID())
+	}
+	renameLeases(response.ProtoReflect(), l.nameFor)
+}
+
+// renameLeases replaces ids of leases wherever there are any in m.
+func renameLeases(m protoreflect.Message, names map[int64]int64) {
+	m.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		switch {
+		case field.IsList() && field.Message() != nil:
+			for i := range value.List().Len() {
+				renameLeases(value.List().Get(i).Message(), names)
+			}
+		case field.IsList():
+		case field.Message() != nil:
+			renameLeases(value.Message(), names)
+		case field.Name() == "ID", field.Name() == "lease":
+			if name, ok := names[value.Int()]; ok {
+				m.Set(field, protoreflect.ValueOfInt64(name))
+			}
 		}
+		return true
+	})
+}
+
+// leaseStep divides every TTL that is granted; no test lasts as long.
+const leaseStep = 1000
+
+// withoutChoices removes from response what two servers may answer differently.
+func withoutChoices(response proto.Message) {
+	if h, ok := response.(interface{ GetHeader() *pb.ResponseHeader }); ok && h.GetHeader() != nil {
+		header := h.GetHeader()
+		header.ClusterId, header.MemberId, header.RaftTerm = 0, 0, 0
 	}
-	if diff := cmp.Diff(history(t, a, compacted, random.revision), history(t, b, compacted, random.revision), protocmp.Transform()); diff != "" {
-		t.Errorf("events from revision %d (-etcd +meshbridge):\n%s", compacted, diff)
+	if r, ok := response.(*pb.LeaseTimeToLiveResponse); ok {
+		if r.GetTTL() > 0 { // the time that has passed since the grant
+			r.TTL = (r.GetTTL() + leaseStep - 1) / leaseStep * leaseStep
+		}
+		slices.SortFunc(r.GetKeys(), bytes.Compare)
 	}
 }
 
-func tail(log []string) string { return strings.Join(log[max(0, len(log)-10):], "\n") }
-
-// do sends one request and returns the response without the identities of
-// cluster and member, and the error's text.
-func do(t *testing.T, client *clientv3.Client, request proto.Message) (response proto.Message, failure string) {
+// history watches everything from one revision up to the current one.
+func (c *grpcCaller) history(t *testing.T, from int64) []*mvccpb.Event {
 	t.Helper()
-	kv := pb.NewKVClient(client.ActiveConnection())
-	var (
-		header *pb.ResponseHeader
-		err    error
-	)
-	switch r := request.(type) {
-	case *pb.PutRequest:
-		var out *pb.PutResponse
-		out, err = kv.Put(t.Context(), r)
-		response, header = out, out.GetHeader()
-	case *pb.RangeRequest:
-		var out *pb.RangeResponse
-		out, err = kv.Range(t.Context(), r)
-		response, header = out, out.GetHeader()
-	case *pb.DeleteRangeRequest:
-		var out *pb.DeleteRangeResponse
-		out, err = kv.DeleteRange(t.Context(), r)
-		response, header = out, out.GetHeader()
-	case *pb.TxnRequest:
-		var out *pb.TxnResponse
-		out, err = kv.Txn(t.Context(), r)
-		response, header = out, out.GetHeader()
-	case *pb.CompactionRequest:
-		var out *pb.CompactionResponse
-		out, err = kv.Compact(t.Context(), r)
-		response, header = out, out.GetHeader()
-	}
+	current, err := c.client.Get(t.Context(), "absent")
 	if err != nil {
-		return nil, status.Convert(err).Code().String() + ": " + status.Convert(err).Message()
+		t.Fatal(err)
 	}
-	header.ClusterId, header.MemberId, header.RaftTerm = 0, 0, 0
-	return response, ""
-}
-
-// history watches everything from one revision up to another.
-func history(t *testing.T, client *clientv3.Client, from, to int64) []*mvccpb.Event {
-	t.Helper()
 	var events []*mvccpb.Event
-	for response := range client.Watch(t.Context(), "", clientv3.WithPrefix(), clientv3.WithRev(from), clientv3.WithPrevKV()) {
+	for response := range c.client.Watch(t.Context(), "", clientv3.WithPrefix(), clientv3.WithRev(from), clientv3.WithPrevKV()) {
 		if err := response.Err(); err != nil {
 			t.Fatal(err)
 		}
 		for _, e := range response.Events {
 			events = append(events, e)
 		}
-		if len(events) > 0 && events[len(events)-1].GetKv().GetModRevision() >= to {
+		if len(events) > 0 && events[len(events)-1].GetKv().GetModRevision() >= current.Header.GetRevision() {
+			for _, e := range events {
+				renameLeases(e.ProtoReflect(), c.leases.nameFor)
+			}
 			return events
 		}
 	}
 	t.Fatal("the watch ended")
 	return nil
-}
-
-// requestMaker makes requests about ten keys, so that they meet: within so few,
-// equal sort keys keep the order of the keys.
-type requestMaker struct {
-	*rand.Rand
-
-	revision int64 // the store's, as far as known
-}
-
-func (r requestMaker) next() proto.Message {
-	switch n := r.IntN(100); {
-	case n < 40:
-		return r.put()
-	case n < 60:
-		return r.readRange()
-	case n < 75:
-		return r.deleteRange()
-	case n < 98:
-		return r.txn(0)
-	default:
-		return &pb.CompactionRequest{Revision: r.someRevision()}
-	}
-}
-
-func (r requestMaker) key() []byte {
-	if r.IntN(50) == 0 {
-		return nil
-	}
-	return []byte{byte('a' + r.IntN(10))}
-}
-
-// span is a key and, often, the end of a range: a later or an earlier key, or
-// "\x00" for everything from the key on.
-func (r requestMaker) span() (key, end []byte) {
-	switch r.IntN(4) {
-	case 0:
-		return r.key(), r.key()
-	case 1:
-		return r.key(), []byte{0}
-	default:
-		return r.key(), nil
-	}
-}
-
-// someRevision is mostly one that exists; negative ones count as none.
-func (r requestMaker) someRevision() int64 {
-	return r.revision + 2 - r.Int64N(100)
-}
-
-func (r requestMaker) chance(percent int) bool { return r.IntN(100) < percent }
-
-func (r requestMaker) put() *pb.PutRequest {
-	p := &pb.PutRequest{Key: r.key(), PrevKv: r.chance(50)}
-	if p.IgnoreValue = r.chance(10); !p.GetIgnoreValue() || r.chance(10) {
-		p.Value = fmt.Append(nil, r.IntN(5))
-	}
-	return p
-}
-
-func (r requestMaker) readRange() *pb.RangeRequest {
-	g := &pb.RangeRequest{
-		SortOrder:    pb.RangeRequest_SortOrder(r.IntN(3)),
-		SortTarget:   pb.RangeRequest_SortTarget(r.IntN(5)),
-		KeysOnly:     r.chance(10),
-		CountOnly:    r.chance(10),
-		Serializable: r.chance(50),
-	}
-	g.Key, g.RangeEnd = r.span()
-	if r.chance(30) {
-		g.Revision = r.someRevision()
-	}
-	if r.chance(30) {
-		g.Limit = r.Int64N(6) - 1
-	}
-	if r.chance(10) {
-		g.MinModRevision, g.MaxCreateRevision = max(0, r.someRevision()), max(0, r.someRevision())
-	}
-	return g
-}
-
-func (r requestMaker) deleteRange() *pb.DeleteRangeRequest {
-	d := &pb.DeleteRangeRequest{PrevKv: r.chance(50)}
-	if d.Key, d.RangeEnd = r.span(); r.chance(70) {
-		d.RangeEnd = nil
-	}
-	return d
-}
-
-func (r requestMaker) txn(depth int) *pb.TxnRequest {
-	t := &pb.TxnRequest{}
-	for range r.IntN(3) {
-		t.Compare = append(t.Compare, r.compare())
-	}
-	for range r.IntN(4) {
-		t.Success = append(t.Success, r.op(depth))
-	}
-	for range r.IntN(3) {
-		t.Failure = append(t.Failure, r.op(depth))
-	}
-	return t
-}
-
-func (r requestMaker) op(depth int) *pb.RequestOp {
-	switch n := r.IntN(10); {
-	case n < 4:
-		p := r.put()
-		// A put that keeps the value, after a delete up to the last key in the
-		// same transaction, stops etcd with a panic.
-		if p.GetIgnoreValue() {
-			p.IgnoreValue, p.Value = false, []byte("v")
-		}
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: p}}
-	case n < 7:
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: r.readRange()}}
-	case n < 9 || depth > 1:
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: r.deleteRange()}}
-	default:
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: r.txn(depth + 1)}}
-	}
-}
-
-func (r requestMaker) compare() *pb.Compare {
-	c := &pb.Compare{Key: r.key(), Result: pb.Compare_CompareResult(r.IntN(4)), Target: pb.Compare_CompareTarget(r.IntN(5))}
-	if r.chance(30) {
-		_, c.RangeEnd = r.span()
-	}
-	switch c.GetTarget() {
-	case pb.Compare_VERSION:
-		c.TargetUnion = &pb.Compare_Version{Version: r.Int64N(4)}
-	case pb.Compare_CREATE:
-		c.TargetUnion = &pb.Compare_CreateRevision{CreateRevision: r.someRevision()}
-	case pb.Compare_MOD:
-		c.TargetUnion = &pb.Compare_ModRevision{ModRevision: r.someRevision()}
-	case pb.Compare_LEASE:
-		c.TargetUnion = &pb.Compare_Lease{Lease: r.Int64N(2)}
-	case pb.Compare_VALUE:
-		c.TargetUnion = &pb.Compare_Value{Value: fmt.Append(nil, r.IntN(5))}
-	}
-	return c
 }
