@@ -501,16 +501,27 @@ func (m *model) history(revision int64) ([]Change, error) {
 		revision = m.revision()
 	}
 	var all []Change
-	last := map[string]int{}
+	last := map[string]int{}          // at revision
+	lastCompacted := map[string]int{} // at the compact revision
 	for r := m.base + 1; r <= revision; r++ {
 		for sub, e := range m.changes[r-m.base] {
 			last[string(e.KV.Key)] = len(all)
+			if r <= m.compact {
+				lastCompacted[string(e.KV.Key)] = len(all)
+			}
 			all = append(all, Change{Revision: r, Sub: int64(sub), Delete: e.Delete, KV: e.KV})
 		}
 	}
+	empty := true
+	for _, i := range last {
+		empty = empty && all[i].Delete
+	}
+	if empty {
+		last = lastCompacted
+	}
 	var kept []Change
 	for i, c := range all {
-		if c.Revision > m.compact || last[string(c.KV.Key)] == i && (!c.Delete || c.Revision == revision) {
+		if c.Revision > m.compact || last[string(c.KV.Key)] == i && !c.Delete {
 			kept = append(kept, c)
 		}
 	}

@@ -168,3 +168,18 @@ func (c *grpcCaller) history(t *testing.T, from int64) []*mvccpb.Event {
 	t.Fatal("the watch ended")
 	return nil
 }
+
+// The same requests as JSON, in every spelling that clients use, get the same
+// statuses and the same texts.
+func TestRandomRequestsOverHTTPGetTheAnswersOfEtcd(t *testing.T) {
+	t.Parallel()
+	for name, chooseLeases := range map[string]bool{"leases named by the client": false, "leases named by the server": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			etcd, meshbridge := startBoth(t)
+			compareCalls(t, newRequestMaker(randomness(t), chooseLeases), *opsFlag,
+				newHTTPCaller(t, etcd, randomness(t)),
+				newHTTPCaller(t, meshbridge, randomness(t), errorOfOldGateway, streamErrorOfOldGateway))
+		})
+	}
+}
