@@ -50,6 +50,9 @@ type Limits struct {
 	StallTimeout time.Duration
 }
 
+// DefaultLimits returns the limits that zero fields stand for.
+func DefaultLimits() Limits { return Limits{}.withDefaults() }
+
 // Defaults of Limits.
 const (
 	defaultRequestBytes     = 3 << 19

@@ -44,8 +44,11 @@ type Config struct {
 	KeepFor       time.Duration
 	// HoldTimeout bounds how long a request waits for the first world.
 	HoldTimeout time.Duration
-	Version     string
-	Logger      *slog.Logger
+	// Limits, CORSOrigins and HostWhitelist are gateway.Config's, for the etcd port.
+	Limits                     gateway.Limits
+	CORSOrigins, HostWhitelist []string
+	Version                    string
+	Logger                     *slog.Logger
 }
 
 // Bridge is the running bridge.
@@ -146,9 +149,11 @@ func (b *Bridge) open(ctx context.Context) (err error) {
 		Hold:        b.hold,
 		HoldTimeout: c.HoldTimeout,
 		Admit:       owner.admit,
-		Logger:      c.Logger,
-		Registerer:  b.registry,
-		Gatherer:    b.registry,
+		Limits:      c.Limits,
+		CORSOrigins: c.CORSOrigins, HostWhitelist: c.HostWhitelist,
+		Logger:     c.Logger,
+		Registerer: b.registry,
+		Gatherer:   b.registry,
 	})
 	if err != nil {
 		return err

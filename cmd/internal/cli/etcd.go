@@ -77,6 +77,7 @@ func runEtcd(ctx context.Context, a *app, o etcdOptions) error {
 	}
 	gw, err := gateway.New(gateway.Config{
 		Store: st, TLS: tlsConfig, Name: "meshbridge", ClientURLs: []string{scheme + "://" + l.Addr().String()},
+		Limits: o.serve.limits.resolve(), CORSOrigins: o.serve.limits.cors, HostWhitelist: o.serve.limits.hosts,
 		Logger: log, Registerer: registry, Gatherer: registry,
 	})
 	if err != nil {

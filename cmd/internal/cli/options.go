@@ -31,12 +31,14 @@ func withConfig(a *app, cmd *cobra.Command, run func() error) error {
 type serveOptions struct {
 	history historyOptions
 	tls     tlsOptions
+	limits  limitOptions
 	log     logOptions
 }
 
 func (o *serveOptions) add(f *pflag.FlagSet) {
 	o.history.add(f)
 	o.tls.add(f)
+	o.limits.add(f)
 	o.log.add(f)
 }
 

@@ -87,6 +87,7 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 		Listen: o.listen, Admin: o.admin, Status: o.status, Metrics: o.metrics,
 		TLS: tlsConfig, InsecureListen: o.insecureListen,
 		KeepRevisions: o.serve.history.revisions, KeepFor: o.serve.history.keepFor(), HoldTimeout: o.holdTimeout,
+		Limits: o.serve.limits.resolve(), CORSOrigins: o.serve.limits.cors, HostWhitelist: o.serve.limits.hosts,
 		Version: a.version, Logger: log,
 	})
 	if err != nil {
