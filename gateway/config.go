@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"meshbridge/gateway/auth"
 	"meshbridge/store"
 )
 
@@ -32,6 +33,9 @@ type Config struct {
 	// either branch of a transaction. One that is Denied fails the whole transaction. What the end of
 	// a lease deletes is not asked about.
 	Admit func(Write) Admission
+	// Auth keeps users, roles and tokens. Nil means a new one without users, where a client can add
+	// them and turn authentication on, as in etcd.
+	Auth *auth.Authority
 	// ProgressInterval is how often a watch that asked for progress_notify hears of a revision
 	// when there was no event; 0 means 10 minutes, as in etcd.
 	ProgressInterval time.Duration

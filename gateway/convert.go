@@ -37,35 +37,48 @@ func deleteOp(r *pb.DeleteRangeRequest) store.DeleteOp {
 	return store.DeleteOp{Key: r.GetKey(), End: r.GetRangeEnd(), PrevKV: r.GetPrevKv()}
 }
 
-// txn converts a transaction of at most budget operations in a branch with all that is nested in it. Its operations and those of its results are in the same places: an
-// ignored write becomes a read of no keys, whose result nobody looks at. What is wrong with an operation
-// by itself is found in etcd's order: which of several mistakes a client hears of is visible.
-func (s *Server) txn(r *pb.TxnRequest, budget int) (store.Txn, error) {
+// txn converts a transaction of at most budget operations in a branch, with all that is nested in it.
+// Its operations and those of its results are in the same places: an ignored write becomes a read of no
+// keys, whose result nobody looks at. What is wrong with an operation by itself is found in etcd's order:
+// which of several mistakes a client hears of is visible. That a write is not admitted is none of them.
+func (s *Server) txn(r *pb.TxnRequest, budget int) (txn store.Txn, admitted bool, err error) {
+	c := txnConverter{Server: s}
+	txn, err = c.txn(r, budget)
+	return txn, !c.denied, err
+}
+
+// txnConverter converts one transaction.
+type txnConverter struct {
+	*Server
+	denied bool // a write was not admitted
+}
+
+func (c *txnConverter) txn(r *pb.TxnRequest, budget int) (store.Txn, error) {
 	ops := max(len(r.GetCompare()), len(r.GetSuccess()), len(r.GetFailure()))
 	if ops > budget {
 		return store.Txn{}, rpctypes.ErrGRPCTooManyOps
 	}
 	var t store.Txn
-	for _, c := range r.GetCompare() {
-		if len(c.GetKey()) == 0 {
+	for _, condition := range r.GetCompare() {
+		if len(condition.GetKey()) == 0 {
 			return store.Txn{}, rpctypes.ErrGRPCEmptyKey
 		}
-		t.Compares = append(t.Compares, compare(c))
+		t.Compares = append(t.Compares, compare(condition))
 	}
 	var err error
-	if t.Success, err = s.txnOps(r.GetSuccess(), budget-ops); err != nil {
+	if t.Success, err = c.ops(r.GetSuccess(), budget-ops); err != nil {
 		return store.Txn{}, err
 	}
-	if t.Failure, err = s.txnOps(r.GetFailure(), budget-ops); err != nil {
+	if t.Failure, err = c.ops(r.GetFailure(), budget-ops); err != nil {
 		return store.Txn{}, err
 	}
 	return t, nil
 }
 
-func (s *Server) txnOps(requests []*pb.RequestOp, budget int) ([]store.Op, error) {
+func (c *txnConverter) ops(requests []*pb.RequestOp, budget int) ([]store.Op, error) {
 	ops := make([]store.Op, 0, len(requests))
 	for _, request := range requests {
-		op, err := s.txnOp(request, budget)
+		op, err := c.op(request, budget)
 		if err != nil {
 			return nil, err
 		}
@@ -74,7 +87,7 @@ func (s *Server) txnOps(requests []*pb.RequestOp, budget int) ([]store.Op, error
 	return ops, nil
 }
 
-func (s *Server) txnOp(request *pb.RequestOp, budget int) (store.Op, error) {
+func (c *txnConverter) op(request *pb.RequestOp, budget int) (store.Op, error) {
 	switch r := request.GetRequest().(type) {
 	case *pb.RequestOp_RequestRange:
 		op := rangeOp(r.RequestRange)
@@ -84,11 +97,7 @@ func (s *Server) txnOp(request *pb.RequestOp, budget int) (store.Op, error) {
 		if err := op.Validate(); err != nil {
 			return store.Op{}, wireError(err)
 		}
-		ignored, err := s.admit(Write{Key: op.Key})
-		if err != nil {
-			return store.Op{}, err
-		}
-		if ignored {
+		if c.ignores(Write{Key: op.Key}) {
 			return noOp(op.Key), nil
 		}
 		return store.Op{Put: &op}, nil
@@ -97,16 +106,12 @@ func (s *Server) txnOp(request *pb.RequestOp, budget int) (store.Op, error) {
 		if err := op.Validate(); err != nil {
 			return store.Op{}, wireError(err)
 		}
-		ignored, err := s.admit(Write{Delete: true, Key: op.Key, End: op.End})
-		if err != nil {
-			return store.Op{}, err
-		}
-		if ignored {
+		if c.ignores(Write{Delete: true, Key: op.Key, End: op.End}) {
 			return noOp(op.Key), nil
 		}
 		return store.Op{Delete: &op}, nil
 	case *pb.RequestOp_RequestTxn:
-		nested, err := s.txn(r.RequestTxn, budget)
+		nested, err := c.txn(r.RequestTxn, budget)
 		if err != nil {
 			return store.Op{}, err
 		}
@@ -115,6 +120,13 @@ func (s *Server) txnOp(request *pb.RequestOp, budget int) (store.Op, error) {
 		// etcd's answer to an operation that says nothing.
 		return store.Op{}, rpctypes.ErrGRPCKeyNotFound
 	}
+}
+
+// ignores tells whether a write is to be left out, and notes if it is not admitted.
+func (c *txnConverter) ignores(w Write) bool {
+	ignored, err := c.admit(w)
+	c.denied = c.denied || err != nil
+	return ignored
 }
 
 // noOp stands for an ignored write of key.

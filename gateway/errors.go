@@ -9,12 +9,13 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"meshbridge/gateway/auth"
 	"meshbridge/store"
 )
 
-// wireError gives the error that etcd puts on the wire for an error of the store. Clients map errors
-// by their exact text, so the texts are API. A gRPC status passes through; an error that is not in
-// the table is a defect of ours and becomes Unknown, as in etcd.
+// wireError gives the error that etcd puts on the wire for an error of the store or of auth. Clients map
+// errors by their exact text, so the texts are API. A gRPC status passes through; an error that is not in
+// the table becomes Unknown, as in etcd.
 func wireError(err error) error {
 	if err == nil {
 		return nil
@@ -36,6 +37,24 @@ func wireError(err error) error {
 		{store.ErrLeaseExists, rpctypes.ErrGRPCLeaseExist},
 		{store.ErrLeaseTTL, rpctypes.ErrGRPCLeaseTTLTooLarge},
 		{store.ErrClosed, rpctypes.ErrGRPCStopped},
+		{auth.ErrRootUserNotExist, rpctypes.ErrGRPCRootUserNotExist},
+		{auth.ErrRootRoleNotExist, rpctypes.ErrGRPCRootRoleNotExist},
+		{auth.ErrUserExists, rpctypes.ErrGRPCUserAlreadyExist},
+		{auth.ErrUserEmpty, rpctypes.ErrGRPCUserEmpty},
+		{auth.ErrUserNotFound, rpctypes.ErrGRPCUserNotFound},
+		{auth.ErrRoleExists, rpctypes.ErrGRPCRoleAlreadyExist},
+		{auth.ErrRoleNotFound, rpctypes.ErrGRPCRoleNotFound},
+		{auth.ErrRoleEmpty, rpctypes.ErrGRPCRoleEmpty},
+		{auth.ErrPermissionNotGiven, rpctypes.ErrGRPCPermissionNotGiven},
+		{auth.ErrFailed, rpctypes.ErrGRPCAuthFailed},
+		{auth.ErrPermissionDenied, rpctypes.ErrGRPCPermissionDenied},
+		{auth.ErrRoleNotGranted, rpctypes.ErrGRPCRoleNotGranted},
+		{auth.ErrPermissionNotGranted, rpctypes.ErrGRPCPermissionNotGranted},
+		{auth.ErrNotEnabled, rpctypes.ErrGRPCAuthNotEnabled},
+		{auth.ErrOldRevision, rpctypes.ErrGRPCAuthOldRevision},
+		{auth.ErrInvalidToken, rpctypes.ErrGRPCInvalidAuthToken},
+		{auth.ErrInvalidManagement, rpctypes.ErrGRPCInvalidAuthMgmt},
+		{auth.ErrBusy, rpctypes.ErrGRPCRequestTooManyRequests},
 		{context.Canceled, status.Error(codes.Canceled, context.Canceled.Error())},
 		{context.DeadlineExceeded, status.Error(codes.DeadlineExceeded, context.DeadlineExceeded.Error())},
 	} {
@@ -54,6 +73,9 @@ const (
 
 // reasonCompacted is the reason for a negative start revision.
 func reasonCompacted() string { return rpctypes.ErrorDesc(rpctypes.ErrGRPCCompacted) }
+
+// reasonNotPermitted is the reason for a wire error of authorisation: the text of the whole error.
+func reasonNotPermitted(err error) string { return err.Error() }
 
 // errHeld is what a request gets that was held for longer than Config.HoldTimeout.
 func errHeld() error {

@@ -86,6 +86,9 @@ func (h *httpHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("Host %q is not on the list of hosts that this server answers for.", r.Host), http.StatusMisdirectedRequest)
 		return
 	}
+	if h.refuseCommonName(w, r) {
+		return
+	}
 	if origin := h.allowedOrigin(r); origin != "" {
 		header := w.Header()
 		header.Set("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE")

@@ -38,17 +38,30 @@ func (e *endpoint) readRange(ctx context.Context, r *pb.RangeRequest) (store.Ran
 	if err := e.hold(ctx, op.Key, op.End); err != nil {
 		return store.RangeResult{}, err
 	}
-	result, err := e.store.Range(op.Key, op.End, op.RangeOptions)
+	var result store.RangeResult
+	permit := func(g grant) error { return g.read(op.Key, op.End) }
+	err := e.reading(ctx, permit, func() (err error) {
+		result, err = e.store.Range(op.Key, op.End, op.RangeOptions)
+		return err
+	})
 	return result, wireError(err)
 }
 
 // Put implements etcdserverpb.KV.
-func (s *kvService) Put(_ context.Context, r *pb.PutRequest) (*pb.PutResponse, error) {
+func (s *kvService) Put(ctx context.Context, r *pb.PutRequest) (*pb.PutResponse, error) {
 	op := putOp(r)
 	if err := op.Validate(); err != nil {
 		return nil, wireError(err)
 	}
-	if err := s.checkSize(r); err != nil {
+	g, release, err := s.pin(ctx)
+	defer release()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkSize(r, g); err != nil {
+		return nil, err
+	}
+	if err := s.mayPut(g, r); err != nil {
 		return nil, err
 	}
 	ignored, err := s.admit(Write{Key: op.Key})
@@ -66,12 +79,20 @@ func (s *kvService) Put(_ context.Context, r *pb.PutRequest) (*pb.PutResponse, e
 }
 
 // DeleteRange implements etcdserverpb.KV.
-func (s *kvService) DeleteRange(_ context.Context, r *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error) {
+func (s *kvService) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (*pb.DeleteRangeResponse, error) {
 	op := deleteOp(r)
 	if err := op.Validate(); err != nil {
 		return nil, wireError(err)
 	}
-	if err := s.checkSize(r); err != nil {
+	g, release, err := s.pin(ctx)
+	defer release()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkSize(r, g); err != nil {
+		return nil, err
+	}
+	if err := g.delete(r); err != nil {
 		return nil, err
 	}
 	ignored, err := s.admit(Write{Delete: true, Key: op.Key, End: op.End})
@@ -89,12 +110,21 @@ func (s *kvService) DeleteRange(_ context.Context, r *pb.DeleteRangeRequest) (*p
 }
 
 // Txn implements etcdserverpb.KV.
-func (s *kvService) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
-	txn, err := s.txn(r, s.cfg.Limits.TxnOps)
+func (s *kvService) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
+	txn, admitted, err := s.txn(r, s.cfg.Limits.TxnOps)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkSize(r); err != nil {
+	g, release, err := s.pin(ctx)
+	defer release()
+	if err == nil {
+		err = s.permitTxn(g, r, admitted)
+	}
+	if err != nil {
+		// etcd looks at what is asked before it looks at who asks.
+		if invalid := txn.Validate(); invalid != nil {
+			return nil, wireError(invalid)
+		}
 		return nil, err
 	}
 	result, err := s.store.Txn(txn)
@@ -104,9 +134,40 @@ func (s *kvService) Txn(_ context.Context, r *pb.TxnRequest) (*pb.TxnResponse, e
 	return txnResponse(s.header(result.Revision), r, &result), nil
 }
 
+// permitTxn checks everything about a transaction but whether it is valid.
+func (s *kvService) permitTxn(g grant, r *pb.TxnRequest, admitted bool) error {
+	if !isReadOnly(r) { // etcd replicates the others
+		if err := s.checkSize(r, g); err != nil {
+			return err
+		}
+	}
+	if err := s.mayTxn(g, r); err != nil {
+		return err
+	}
+	if !admitted {
+		return rpctypes.ErrGRPCPermissionDenied
+	}
+	return nil
+}
+
+// isReadOnly tells whether a transaction has nothing but ranges, nested transactions excluded as in etcd.
+func isReadOnly(r *pb.TxnRequest) bool {
+	for _, branch := range [...][]*pb.RequestOp{r.GetSuccess(), r.GetFailure()} {
+		for _, op := range branch {
+			if op.GetRequestRange() == nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // Compact implements etcdserverpb.KV. A physical compaction is no different from a logical one: the
 // store is in memory.
-func (s *kvService) Compact(_ context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error) {
+func (s *kvService) Compact(ctx context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error) {
+	if err := s.requireRoot(ctx); err != nil {
+		return nil, err
+	}
 	revision, err := s.store.Compact(r.GetRevision())
 	if err != nil {
 		return nil, wireError(err)
@@ -115,8 +176,8 @@ func (s *kvService) Compact(_ context.Context, r *pb.CompactionRequest) (*pb.Com
 }
 
 // checkSize applies etcd's limit to a write.
-func (s *Server) checkSize(m proto.Message) error {
-	if proto.Size(m)+envelopeBytes > s.cfg.Limits.RequestBytes {
+func (s *Server) checkSize(m proto.Message, g grant) error {
+	if proto.Size(m)+envelopeBytes+g.envelope() > s.cfg.Limits.RequestBytes {
 		return rpctypes.ErrGRPCRequestTooLarge
 	}
 	return nil
@@ -143,8 +204,8 @@ func (e *endpoint) hold(ctx context.Context, key, end []byte) error {
 		return nil
 	}
 	released := e.cfg.Hold(key, end)
-	if released == nil {
-		return nil
+	if released == nil || e.mayRead(ctx, key, end) != nil {
+		return nil // whoever may not read it is refused at once
 	}
 	timer := time.NewTimer(e.cfg.HoldTimeout)
 	defer timer.Stop()

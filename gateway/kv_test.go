@@ -264,10 +264,6 @@ func TestMaintenanceAndCluster(t *testing.T) {
 			}
 			return err
 		}(),
-		"users": func() error {
-			_, err := pb.NewAuthClient(c.ActiveConnection()).UserList(ctx, &pb.AuthUserListRequest{})
-			return err
-		}(),
 	} {
 		if status.Code(err) != codes.Unimplemented {
 			t.Errorf("%s: %v", name, err)

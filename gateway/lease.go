@@ -17,7 +17,10 @@ type leaseService struct {
 }
 
 // LeaseGrant implements etcdserverpb.Lease.
-func (s *leaseService) LeaseGrant(_ context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
+func (s *leaseService) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
+	if err := s.requireUser(ctx); err != nil {
+		return nil, err
+	}
 	id, ttl, err := s.store.Grant(r.GetID(), r.GetTTL())
 	if err != nil {
 		return nil, wireError(err)
@@ -26,7 +29,18 @@ func (s *leaseService) LeaseGrant(_ context.Context, r *pb.LeaseGrantRequest) (*
 }
 
 // LeaseRevoke implements etcdserverpb.Lease.
-func (s *leaseService) LeaseRevoke(_ context.Context, r *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
+func (s *leaseService) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
+	g, release, err := s.pin(ctx)
+	defer release()
+	if err != nil {
+		return nil, err
+	}
+	if err := g.user(); err != nil {
+		return nil, err
+	}
+	if err := s.mayUseLease(g, r.GetID(), g.write); err != nil {
+		return nil, err
+	}
 	revision, err := s.store.Revoke(r.GetID())
 	if err != nil {
 		return nil, wireError(err)
@@ -58,6 +72,9 @@ func (s *leaseService) LeaseKeepAlive(stream grpc.BidiStreamingServer[pb.LeaseKe
 	for {
 		select {
 		case r := <-requests:
+			if err := s.mayRenew(ctx, r.GetID()); err != nil {
+				return err
+			}
 			ttl, revision := s.store.KeepAlive(r.GetID())
 			err := stream.Send(&pb.LeaseKeepAliveResponse{Header: s.header(revision), ID: r.GetID(), TTL: ttl})
 			if err != nil {
@@ -74,19 +91,51 @@ func (s *leaseService) LeaseKeepAlive(stream grpc.BidiStreamingServer[pb.LeaseKe
 	}
 }
 
+// mayRenew is for whoever may write all keys of a lease.
+func (s *leaseService) mayRenew(ctx context.Context, id int64) error {
+	g, err := s.grant(ctx)
+	if err != nil {
+		return err
+	}
+	if err := g.user(); err != nil {
+		return err
+	}
+	return s.mayUseLease(g, id, g.write)
+}
+
 // LeaseTimeToLive implements etcdserverpb.Lease. A lease that is not there has TTL -1.
-func (s *leaseService) LeaseTimeToLive(_ context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+func (s *leaseService) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+	g, err := s.grant(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.user(); err != nil {
+		return nil, err
+	}
 	response := &pb.LeaseTimeToLiveResponse{Header: s.header(s.store.Revision()), ID: r.GetID(), TTL: -1}
 	if status, ok := s.store.TimeToLive(r.GetID(), r.GetKeys()); ok {
+		if err := g.leaseKeys(status.Keys, g.read); err != nil {
+			return nil, err
+		}
 		response.TTL, response.GrantedTTL, response.Keys = status.TTL, status.GrantedTTL, status.Keys
 	}
 	return response, nil
 }
 
-// LeaseLeases implements etcdserverpb.Lease.
-func (s *leaseService) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
+// LeaseLeases implements etcdserverpb.Lease. It takes permission to read the keys of all leases.
+func (s *leaseService) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
+	g, err := s.grant(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.user(); err != nil {
+		return nil, err
+	}
 	response := &pb.LeaseLeasesResponse{Header: s.header(s.store.Revision())}
 	for _, id := range s.store.Leases() {
+		if err := s.mayUseLease(g, id, g.read); err != nil {
+			return nil, err
+		}
 		response.Leases = append(response.Leases, &pb.LeaseStatus{ID: id})
 	}
 	return response, nil

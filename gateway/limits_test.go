@@ -40,7 +40,6 @@ func TestMalformedRequests(t *testing.T) {
 		"larger than any":       {"/v3/kv/put", `{"key":"` + strings.Repeat("A", 3<<20) + `"}`, 429, "larger than max"},
 		"larger than a request": {"/v3/kv/put", `{"key":"` + strings.Repeat("A", 2200<<10) + `"}`, 400, "request is too large"},
 		"unknown path":          {"/v3/kv/rang", `{}`, 404, "Not Found"},
-		"users":                 {"/v3/auth/user/list", `{}`, 501, "not implemented"},
 	} {
 		status, body := post(t, s, test.path, test.body)
 		var got struct {

@@ -134,7 +134,7 @@ func (e *endpoint) await(ctx context.Context, key, end []byte, start int64, see 
 	defer stop()
 	create := &pb.WatchCreateRequest{Key: key, RangeEnd: end, StartRevision: start}
 	request := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}}
-	err := e.newWatchStream(eventSink{see}, formProto, &e.metrics.grpc).run([]*pb.WatchRequest{request}, nil, ended)
+	err := e.newWatchStream(ctx, eventSink{see}, formProto, &e.metrics.grpc).run([]*pb.WatchRequest{request}, nil, ended)
 	if errors.Is(err, errSeen) {
 		return nil
 	}

@@ -34,7 +34,7 @@ func (h *httpHandler) rangeJSON(r *http.Request, body []byte) (store.RangeResult
 	if err := decodeRequest(body, request); err != nil {
 		return store.RangeResult{}, err
 	}
-	return h.readRange(r.Context(), request)
+	return h.readRange(h.withToken(r), request)
 }
 
 func (h *httpHandler) writeRange(w http.ResponseWriter, result *store.RangeResult) {

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 
+	"meshbridge/gateway/auth"
 	"meshbridge/store"
 )
 
@@ -34,6 +35,7 @@ const (
 type Server struct {
 	cfg      Config
 	store    *store.Store
+	auth     *auth.Authority
 	log      *slog.Logger
 	metrics  *metrics
 	base64   *base64Pairs
@@ -54,13 +56,19 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
+	if cfg.Auth == nil {
+		var err error
+		if cfg.Auth, err = auth.New(auth.Config{Logger: cfg.Logger}); err != nil {
+			return nil, fmt.Errorf("gateway: %w", err)
+		}
+	}
 	m := newMetrics()
 	if cfg.Registerer != nil {
 		if err := cfg.Registerer.Register(m); err != nil {
 			return nil, fmt.Errorf("gateway: registering metrics: %w", err)
 		}
 	}
-	s := &Server{cfg: cfg, store: cfg.Store, log: cfg.Logger, metrics: m, base64: newBase64Pairs(), ready: make(chan struct{})}
+	s := &Server{cfg: cfg, store: cfg.Store, auth: cfg.Auth, log: cfg.Logger, metrics: m, base64: newBase64Pairs(), ready: make(chan struct{})}
 	close(s.ready)
 	return s, nil
 }
@@ -118,6 +126,7 @@ func (e *endpoint) serve(ctx context.Context, l net.Listener) error {
 		IdleTimeout:       e.cfg.Limits.IdleTimeout,
 		MaxHeaderBytes:    e.cfg.Limits.HeaderBytes,
 		ConnState:         e.connState,
+		ConnContext:       connContext,
 		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
 	}
 
@@ -195,6 +204,7 @@ func (e *endpoint) isStopping() bool {
 func (e *endpoint) grpcServer() *grpc.Server {
 	limits := e.cfg.Limits
 	server := grpc.NewServer(
+		grpc.Creds(newAcceptedCredentials()),
 		grpc.ForceServerCodecV2(newWatchCodec()),
 		grpc.MaxRecvMsgSize(limits.messageBytes()),
 		grpc.MaxSendMsgSize(math.MaxInt32),

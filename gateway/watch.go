@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"math"
 	"time"
@@ -48,6 +49,7 @@ type watchStream struct {
 	*endpoint
 	sink    watchSink
 	form    form
+	mayRead func(key, end []byte) error // what the client may watch
 	metrics *watchMetrics
 	mark    deliveryMark
 
@@ -58,8 +60,12 @@ type watchStream struct {
 	progress *time.Ticker
 }
 
-func (e *endpoint) newWatchStream(sink watchSink, f form, m *watchMetrics) *watchStream {
-	return &watchStream{endpoint: e, sink: sink, form: f, metrics: m, watchers: map[int64]*watcher{}}
+// newWatchStream makes a stream for the client that ctx tells of.
+func (e *endpoint) newWatchStream(ctx context.Context, sink watchSink, f form, m *watchMetrics) *watchStream {
+	return &watchStream{
+		endpoint: e, sink: sink, form: f, metrics: m, watchers: map[int64]*watcher{},
+		mayRead: func(key, end []byte) error { return e.mayRead(ctx, key, end) },
+	}
 }
 
 // run serves the first requests and then those that come, until the client's side has ended, the
@@ -198,7 +204,14 @@ func (ws *watchStream) create(r *pb.WatchCreateRequest) error {
 	if r.GetStartRevision() < 0 {
 		return ws.refuse(reasonCompacted())
 	}
-	cursor, err := ws.store.Watch(r.GetKey(), r.GetRangeEnd(), r.GetStartRevision())
+	key := r.GetKey()
+	if len(key) == 0 {
+		key = []byte{0}
+	}
+	if err := ws.mayRead(key, r.GetRangeEnd()); err != nil {
+		return ws.refuse(reasonNotPermitted(err))
+	}
+	cursor, err := ws.store.Watch(key, r.GetRangeEnd(), r.GetStartRevision())
 	var compacted *store.CompactedError
 	switch {
 	case errors.Is(err, store.ErrEmptyWatchRange):
@@ -231,10 +244,7 @@ func (ws *watchStream) create(r *pb.WatchCreateRequest) error {
 	w := &watcher{
 		id: id, cursor: cursor, start: r.GetStartRevision(),
 		notify: r.GetProgressNotify(), fragment: r.GetFragment(), quiet: true,
-		class: class{form: ws.form, key: string(r.GetKey()), end: string(r.GetRangeEnd()), prevKV: r.GetPrevKv()},
-	}
-	if w.class.key == "" {
-		w.class.key = "\x00"
+		class: class{form: ws.form, key: string(key), end: string(r.GetRangeEnd()), prevKV: r.GetPrevKv()},
 	}
 	for _, filter := range r.GetFilters() {
 		switch filter {

@@ -30,7 +30,7 @@ func (s *watchService) Watch(stream grpc.BidiStreamingServer[pb.WatchRequest, pb
 	requests, ended := make(chan *pb.WatchRequest), make(chan error, 1)
 	// It ends with the stream, which is after the return of this method.
 	s.streams.Go(func() { ended <- s.receive(stream, requests) })
-	ws := s.newWatchStream(&grpcSink{Server: s.Server, stream: stream}, formProto, &s.metrics.grpc)
+	ws := s.newWatchStream(stream.Context(), &grpcSink{Server: s.Server, stream: stream}, formProto, &s.metrics.grpc)
 	return ws.run(nil, requests, ended)
 }
 

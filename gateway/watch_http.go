@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -27,7 +28,8 @@ const writeBytes = 256 << 10
 // one write and still are a chunk each, which no ResponseWriter can do and APISIX needs, and an idle
 // watch keeps none of the server's buffers.
 func (h *httpHandler) serveWatch(w http.ResponseWriter, r *http.Request, body []byte) {
-	requests, err := h.watchRequests(r, body)
+	ctx := h.withToken(r)
+	requests, err := h.watchRequests(ctx, body)
 	if err != nil {
 		h.metrics.count(transportHTTP, methodWatch, err)
 		writeStreamError(w, err)
@@ -46,14 +48,14 @@ func (h *httpHandler) serveWatch(w http.ResponseWriter, r *http.Request, body []
 	sink.begin(w.Header())
 	go func() {
 		defer h.disown(conn)
-		err := h.runWatch(sink, requests)
+		err := h.runWatch(ctx, sink, requests)
 		h.metrics.count(transportHTTP, methodWatch, err)
 	}()
 }
 
 // watchRequests decodes the requests of a watch and waits for what is held, before anything is written:
 // a client that sees the start of a stream takes the world behind it as given.
-func (h *httpHandler) watchRequests(r *http.Request, body []byte) ([]*pb.WatchRequest, error) {
+func (h *httpHandler) watchRequests(ctx context.Context, body []byte) ([]*pb.WatchRequest, error) {
 	requests, err := decodeWatchRequests(body)
 	if err != nil {
 		return nil, err
@@ -63,7 +65,7 @@ func (h *httpHandler) watchRequests(r *http.Request, body []byte) ([]*pb.WatchRe
 	}
 	for _, request := range requests {
 		if create := request.GetCreateRequest(); create != nil {
-			if err := h.hold(r.Context(), create.GetKey(), create.GetRangeEnd()); err != nil {
+			if err := h.hold(ctx, create.GetKey(), create.GetRangeEnd()); err != nil {
 				return nil, err
 			}
 		}
@@ -93,13 +95,13 @@ func (e *endpoint) disown(conn net.Conn) {
 }
 
 // runWatch serves the stream until the client closes the connection or the endpoint stops.
-func (h *httpHandler) runWatch(sink *httpSink, requests []*pb.WatchRequest) error {
+func (h *httpHandler) runWatch(ctx context.Context, sink *httpSink, requests []*pb.WatchRequest) error {
 	ended := make(chan error)
 	h.streams.Go(func() { // ends with the connection, which the caller closes
 		defer close(ended)
 		awaitClose(sink.conn)
 	})
-	err := h.newWatchStream(sink, formJSON, &h.metrics.http).run(requests, nil, ended)
+	err := h.newWatchStream(ctx, sink, formJSON, &h.metrics.http).run(requests, nil, ended)
 	return sink.end(err)
 }
 

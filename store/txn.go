@@ -13,7 +13,7 @@ import (
 // Errors are those of Range and Put, ErrDuplicateKey when a branch puts a key twice or also deletes
 // it, and ErrKeyNotFound for an Op with nothing set, as etcd has it.
 func (s *Store) Txn(txn Txn) (TxnResult, error) {
-	if err := validateTxn(&txn); err != nil {
+	if err := txn.Validate(); err != nil {
 		return TxnResult{}, fmt.Errorf("txn: %w", err)
 	}
 	if err := s.lock(); err != nil {

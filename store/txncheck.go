@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// validateTxn checks everything about a transaction that does not depend on the state, in both
-// branches and all nested transactions.
-func validateTxn(txn *Txn) error {
+// Validate checks everything about a transaction that does not depend on the state, in both branches and
+// all nested transactions, as Store.Txn does.
+func (txn *Txn) Validate() error {
 	if err := validateOps(txn); err != nil {
 		return err
 	}
