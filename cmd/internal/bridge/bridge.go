@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"meshbridge/gateway"
+	"meshbridge/gateway/auth"
 	"meshbridge/store"
 	"meshbridge/translate"
 	"meshbridge/xds"
@@ -37,6 +38,8 @@ type Config struct {
 	Listen, Admin, Status, Metrics string
 	// TLS, when set, is what the etcd port speaks; with ClientCAs it authenticates its clients.
 	TLS *tls.Config
+	// Auth keeps the users of the etcd port; nil is gateway.Config's default.
+	Auth *auth.Authority
 	// InsecureListen allows Listen to be reachable from elsewhere without TLS and authentication.
 	InsecureListen bool
 	// KeepRevisions and KeepFor bound the history that watchers can resume from.
@@ -100,13 +103,14 @@ func (c *Config) validate() error {
 	if c.Listen == Off {
 		return errors.New("listen: the etcd port is what the bridge is for and cannot be off")
 	}
-	if c.InsecureListen || c.TLS != nil && c.TLS.ClientCAs != nil {
+	authenticates := c.TLS != nil && c.TLS.ClientCAs != nil || c.Auth != nil && c.Auth.Enabled()
+	if c.InsecureListen || c.TLS != nil && authenticates {
 		return nil
 	}
 	if loopback, err := isLoopback(c.Listen); err != nil || !loopback {
 		return errors.Join(err, fmt.Errorf(
-			"listen %s: reachable from outside this host without TLS and client certificates, and what is served may hold private keys: "+
-				"give --listen-cert, --listen-key and --listen-client-ca, or say --insecure-listen", c.Listen))
+			"listen %s: reachable from outside this host without TLS, or without client certificates or passwords, and what is served may hold private keys: "+
+				"give --listen-cert and --listen-key, and --listen-client-ca or --root-password-file, or say --insecure-listen", c.Listen))
 	}
 	return nil
 }
@@ -144,6 +148,7 @@ func (b *Bridge) open(ctx context.Context) (err error) {
 	b.gateway, err = gateway.New(gateway.Config{
 		Store:       b.store,
 		TLS:         c.TLS,
+		Auth:        c.Auth,
 		Name:        "meshbridge",
 		ClientURLs:  []string{scheme + "://" + b.listener.Addr().String()},
 		Hold:        b.hold,

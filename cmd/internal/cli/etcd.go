@@ -64,6 +64,10 @@ func runEtcd(ctx context.Context, a *app, o etcdOptions) error {
 		return err
 	}
 	defer st.Close()
+	authority, err := o.serve.auth.authority(ctx, true, log)
+	if err != nil {
+		return err
+	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", o.listen)
 	if err != nil {
@@ -77,7 +81,7 @@ func runEtcd(ctx context.Context, a *app, o etcdOptions) error {
 	}
 	gw, err := gateway.New(gateway.Config{
 		Store: st, TLS: tlsConfig, Name: "meshbridge", ClientURLs: []string{scheme + "://" + l.Addr().String()},
-		Limits: o.serve.limits.resolve(), CORSOrigins: o.serve.limits.cors, HostWhitelist: o.serve.limits.hosts,
+		Auth: authority, Limits: o.serve.limits.resolve(), CORSOrigins: o.serve.limits.cors, HostWhitelist: o.serve.limits.hosts,
 		Logger: log, Registerer: registry, Gatherer: registry,
 	})
 	if err != nil {

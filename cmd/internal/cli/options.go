@@ -32,6 +32,7 @@ type serveOptions struct {
 	history historyOptions
 	tls     tlsOptions
 	limits  limitOptions
+	auth    authOptions
 	log     logOptions
 }
 
@@ -39,6 +40,7 @@ func (o *serveOptions) add(f *pflag.FlagSet) {
 	o.history.add(f)
 	o.tls.add(f)
 	o.limits.add(f)
+	o.auth.add(f)
 	o.log.add(f)
 }
 

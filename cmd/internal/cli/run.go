@@ -57,7 +57,7 @@ over the environment, the environment over the file.`,
 	f.StringVar(&o.prefix, "prefix", "/apisix", "APISIX's etcd `prefix`")
 	f.StringVar(&o.stateDir, "state-dir", "", "`directory` for what must survive a restart: the revision ceiling")
 	f.DurationVar(&o.holdTimeout, "hold-timeout", 30*time.Second, "`duration` for which a request waits for the first world before it gets 503")
-	f.BoolVar(&o.insecureListen, "insecure-listen", false, "allow --listen to be reachable from other hosts without TLS and client certificates")
+	f.BoolVar(&o.insecureListen, "insecure-listen", false, "allow --listen to be reachable from other hosts without TLS, or without client certificates or passwords")
 	o.translation.add(f)
 	o.serve.add(f)
 	addConfigFlags(cmd)
@@ -81,13 +81,17 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 	if err != nil {
 		return usageError{err}
 	}
+	authority, err := o.serve.auth.authority(ctx, false, log)
+	if err != nil {
+		return err
+	}
 	b, err := bridge.New(ctx, bridge.Config{
 		NewSource: newSource, Translate: options,
 		Prefix: o.prefix, StateDir: o.stateDir,
 		Listen: o.listen, Admin: o.admin, Status: o.status, Metrics: o.metrics,
 		TLS: tlsConfig, InsecureListen: o.insecureListen,
 		KeepRevisions: o.serve.history.revisions, KeepFor: o.serve.history.keepFor(), HoldTimeout: o.holdTimeout,
-		Limits: o.serve.limits.resolve(), CORSOrigins: o.serve.limits.cors, HostWhitelist: o.serve.limits.hosts,
+		Auth: authority, Limits: o.serve.limits.resolve(), CORSOrigins: o.serve.limits.cors, HostWhitelist: o.serve.limits.hosts,
 		Version: a.version, Logger: log,
 	})
 	if err != nil {
