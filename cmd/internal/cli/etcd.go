@@ -20,6 +20,7 @@ import (
 type etcdOptions struct {
 	listen       string
 	revisionBase string
+	progress     time.Duration
 	serve        serveOptions
 }
 
@@ -41,6 +42,8 @@ HTTP/JSON on one port). What is written is lost when the process ends.`,
 	f.StringVar(&o.listen, "listen", "127.0.0.1:2379", "etcd v3 `address`, gRPC and HTTP")
 	f.StringVar(&o.revisionBase, "revision-base", "epoch",
 		"where revisions start: `1|epoch`; 1 is etcd to the letter, epoch the clock in milliseconds, so that clients notice a restart")
+	f.DurationVar(&o.progress, "watch-progress-notify-interval", 10*time.Minute,
+		"`duration` for which a watch that asked for progress hears nothing before it is told how far it is")
 	o.serve.add(f)
 	addConfigFlags(cmd)
 	return cmd
@@ -81,7 +84,7 @@ func runEtcd(ctx context.Context, a *app, o etcdOptions) error {
 	}
 	gw, err := gateway.New(gateway.Config{
 		Store: st, TLS: tlsConfig, Name: "meshbridge", ClientURLs: []string{scheme + "://" + l.Addr().String()},
-		Auth: authority, Limits: o.serve.limits.resolve(), CORSOrigins: o.serve.limits.cors, HostWhitelist: o.serve.limits.hosts,
+		Auth: authority, ProgressInterval: o.progress, Limits: o.serve.limits.resolve(), CORSOrigins: o.serve.limits.cors, HostWhitelist: o.serve.limits.hosts,
 		Logger: log, Registerer: registry, Gatherer: registry,
 	})
 	if err != nil {
