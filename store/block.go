@@ -40,15 +40,19 @@ func newBlock(revision int64, events []Event, at time.Time, encodings *encodings
 	return b
 }
 
-// withoutPrev returns the block as it is after a compaction at its revision: what was there before is
-// no longer known.
-func (b *Block) withoutPrev() *Block {
-	if !slices.ContainsFunc(b.Events, func(e Event) bool { return e.Prev != nil }) {
-		return b
+// compacted returns the block as it is after a compaction at its revision: what was there before is no
+// longer known, and of several changes of one key only the last is left.
+func (b *Block) compacted() *Block {
+	last := make(map[string]int, len(b.Events))
+	for i, e := range b.Events {
+		last[string(e.KV.Key)] = i
 	}
-	events := slices.Clone(b.Events)
-	for i := range events {
-		events[i].Prev = nil
+	events := make([]Event, 0, len(last))
+	for i, e := range b.Events {
+		if last[string(e.KV.Key)] == i {
+			e.Prev = nil
+			events = append(events, e)
+		}
 	}
 	return newBlock(b.Revision, events, b.at, b.encodings)
 }

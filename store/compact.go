@@ -74,7 +74,7 @@ func (s *Store) compact(revision int64) {
 	next.log = slices.Clone(next.log[dropped:])
 	next.bytes -= int64(dropped) * blockSize
 	if len(next.log) > 0 && next.log[0].Revision == revision {
-		next.log[0] = next.log[0].withoutPrev()
+		next.log[0] = next.log[0].compacted()
 	}
 	if changed {
 		next.index = s.index.clone()

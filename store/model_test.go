@@ -474,13 +474,20 @@ func (m *model) expire() {
 func (m *model) blocks(key, end []byte, next int64, limit int) (revisions []int64, events [][]Event) {
 	for r := max(next, m.base+1); r <= m.revision(); r++ {
 		var within []Event
-		for _, e := range m.changes[r-m.base] {
-			if modelMatches(key, end, string(e.KV.Key)) {
-				if r <= m.compact {
-					e.Prev = nil
-				}
-				within = append(within, e)
+		changes := m.changes[r-m.base]
+		for i, e := range changes {
+			if !modelMatches(key, end, string(e.KV.Key)) {
+				continue
 			}
+			if r <= m.compact {
+				// A compaction keeps of each key the last change only, and nothing before it.
+				sameKey := func(later Event) bool { return string(later.KV.Key) == string(e.KV.Key) }
+				if slices.ContainsFunc(changes[i+1:], sameKey) {
+					continue
+				}
+				e.Prev = nil
+			}
+			within = append(within, e)
 		}
 		if len(within) > 0 && (limit <= 0 || len(revisions) < limit) {
 			revisions = append(revisions, r)
@@ -488,6 +495,13 @@ func (m *model) blocks(key, end []byte, next int64, limit int) (revisions []int6
 		}
 	}
 	return revisions, events
+}
+
+// restore is what a restart from an export does.
+func (m *model) restore() {
+	for _, l := range m.leases {
+		l.expiry = m.now.Add(time.Duration(l.ttl) * time.Second)
+	}
 }
 
 // history is what HashKV at the revision hashes.

@@ -156,7 +156,8 @@ func FuzzStoreBehavesLikeTheModel(f *testing.F) { f.Fuzz(rapid.MakeFuzz(checkAga
 
 func checkAgainstModel(t *rapid.T) {
 	m := newModel(rapid.SampledFrom([]int64{1, 1_790_000_000_000}).Draw(t, "base"))
-	s, err := New(Config{BaseRevision: m.base, Now: func() time.Time { return m.now }})
+	config := Config{BaseRevision: m.base, Now: func() time.Time { return m.now }}
+	s, err := New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,6 +222,25 @@ func checkAgainstModel(t *rapid.T) {
 			m.now = m.now.Add(time.Duration(rapid.IntRange(0, 5000).Draw(t, "ms")) * time.Millisecond)
 			m.expire()
 			s.expireLeases()
+		},
+		"restore": func(t *rapid.T) {
+			restored, err := Restore(config, s.Export())
+			if err != nil {
+				t.Fatal(err)
+			}
+			s = restored
+			m.restore()
+			resumed := cursors[:0]
+			for _, c := range cursors {
+				if c.next < m.compact {
+					continue
+				}
+				if c.Cursor, err = s.Watch(c.keys.key, c.keys.end, c.next); err != nil {
+					t.Fatalf("resuming a watch: %v", err)
+				}
+				resumed = append(resumed, c)
+			}
+			cursors = resumed
 		},
 		"watch": func(t *rapid.T) {
 			r := anyRange().Draw(t, "range")
