@@ -69,6 +69,7 @@ func wireError(err error) error {
 const (
 	reasonDuplicateWatchID = "mvcc: duplicate watch ID provided on the WatchStream"
 	reasonEmptyWatchRange  = "mvcc: watcher range is empty"
+	reasonTooManyWatches   = "etcdserver: too many watches"
 )
 
 // reasonCompacted is the reason for a negative start revision.

@@ -131,12 +131,14 @@ func (h *httpHandler) serveV3(w http.ResponseWriter, r *http.Request) {
 	// handlers of our own have no use for: a time limit, and streams in HTTP/2.
 	plain := r.Method == http.MethodPost && r.Header.Get("Grpc-Timeout") == ""
 	switch path := r.URL.Path; {
+	case isWebSocket(r):
+		h.serveWebSocket(w, r)
 	case plain && path == pathRange:
 		h.withBody(w, r, writeError, h.serveRange)
 	case plain && path == pathWatch && r.ProtoMajor == 1:
 		h.withBody(w, r, writeStreamError, h.serveWatch)
 	case r.ProtoMajor > 1 && (path == pathWatch || path == pathKeepAlive):
-		h.serveGateway(w, r)
+		h.serveHTTP2(w, r)
 	default:
 		h.withBody(w, r, writeError, func(w http.ResponseWriter, r *http.Request, body []byte) {
 			r.Body = io.NopCloser(bytes.NewReader(body))

@@ -98,6 +98,7 @@ type endpoint struct {
 	stopping chan struct{} // closed when every stream has to end
 
 	streams sync.WaitGroup // goroutines of streams that neither server waits for
+	sockets sync.WaitGroup // WebSockets, whose calls may need the gRPC server
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{} // of HTTP watches; guarded by mu
@@ -170,6 +171,7 @@ func (e *endpoint) stop(ctx context.Context, httpServer *http.Server, grpcServer
 		e.log.LogAttrs(ctx, slog.LevelWarn, "cutting off HTTP requests", slog.Any("error", err))
 		_ = httpServer.Close()
 	}
+	e.sockets.Wait()
 	_ = loop.Close()
 	cutOff := context.AfterFunc(ctx, grpcServer.Stop)
 	grpcServer.GracefulStop()

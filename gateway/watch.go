@@ -211,6 +211,9 @@ func (ws *watchStream) create(r *pb.WatchCreateRequest) error {
 	if err := ws.mayRead(key, r.GetRangeEnd()); err != nil {
 		return ws.refuse(reasonNotPermitted(err))
 	}
+	if limits := ws.cfg.Limits; len(ws.watchers) >= limits.WatchesPerStream || ws.store.Stats().Watchers >= int64(limits.Watches) {
+		return ws.refuse(reasonTooManyWatches)
+	}
 	cursor, err := ws.store.Watch(key, r.GetRangeEnd(), r.GetStartRevision())
 	var compacted *store.CompactedError
 	switch {

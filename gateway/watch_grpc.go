@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"io"
 
@@ -29,18 +30,17 @@ type watchService struct {
 func (s *watchService) Watch(stream grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchResponse]) error {
 	requests, ended := make(chan *pb.WatchRequest), make(chan error, 1)
 	// It ends with the stream, which is after the return of this method.
-	s.streams.Go(func() { ended <- s.receive(stream, requests) })
+	s.streams.Go(func() { ended <- s.receiveWatch(stream.Context(), stream.Recv, requests) })
 	ws := s.newWatchStream(stream.Context(), &grpcSink{Server: s.Server, stream: stream}, formProto, &s.metrics.grpc)
 	return ws.run(nil, requests, ended)
 }
 
-// receive passes on the requests of a stream until that ends.
-func (s *watchService) receive(
-	stream grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchResponse], requests chan<- *pb.WatchRequest,
+// receiveWatch passes on the requests of a stream until that ends, which is when ctx does.
+func (e *endpoint) receiveWatch(
+	ctx context.Context, receive func() (*pb.WatchRequest, error), requests chan<- *pb.WatchRequest,
 ) error {
-	ctx := stream.Context()
 	for {
-		request, err := stream.Recv()
+		request, err := receive()
 		switch {
 		case errors.Is(err, io.EOF):
 			// The client has no more requests, and still wants events.
@@ -51,7 +51,7 @@ func (s *watchService) receive(
 		}
 		// Holding here and not in the stream's own goroutine lets its other watches go on.
 		if create := request.GetCreateRequest(); create != nil {
-			if err := s.hold(ctx, create.GetKey(), create.GetRangeEnd()); err != nil {
+			if err := e.hold(ctx, create.GetKey(), create.GetRangeEnd()); err != nil {
 				return err
 			}
 		}

@@ -214,10 +214,7 @@ func (s *httpSink) chunk(shared []byte, tail string) error {
 
 // events implements watchSink: a frame per revision.
 func (s *httpSink) events(w *watcher, blocks []*store.Block) (total int, err error) {
-	tail := "}}\n"
-	if w.id != 0 {
-		tail = `,"watch_id":"` + strconv.FormatInt(w.id, 10) + `"}}` + "\n"
-	}
+	tail := jsonWatchTail(w.id) + "\n"
 	for _, b := range blocks {
 		encoded := s.encodeBlock(w.class, b)
 		if encoded.events() == 0 {
