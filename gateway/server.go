@@ -99,6 +99,7 @@ type endpoint struct {
 
 	streams sync.WaitGroup // goroutines of streams that neither server waits for
 	sockets sync.WaitGroup // WebSockets, whose calls may need the gRPC server
+	pace    pace
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{} // of HTTP watches; guarded by mu
@@ -177,6 +178,7 @@ func (e *endpoint) stop(ctx context.Context, httpServer *http.Server, grpcServer
 	grpcServer.GracefulStop()
 	cutOff()
 	e.streams.Wait()
+	e.pace.stop()
 }
 
 // connState keeps fresh: connections that the HTTP server has and that it has read no request from.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"runtime"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -77,13 +78,22 @@ func (ws *watchStream) run(first []*pb.WatchRequest, requests <-chan *pb.WatchRe
 			return err
 		}
 	}
+	var (
+		changed, heldBack <-chan struct{}
+		served            time.Time
+	)
 	for {
-		changed, more, err := ws.drain()
-		if err != nil {
-			return err
-		}
-		if more {
-			changed = ws.ready
+		var err error
+		wake := heldBack
+		if heldBack == nil {
+			var more bool
+			if changed, more, err = ws.drain(); err != nil {
+				return err
+			}
+			if served = time.Now(); more {
+				changed, served = ws.ready, time.Time{} // goes on at once
+			}
+			wake = changed
 		}
 		var tick <-chan time.Time
 		if ws.progress != nil {
@@ -95,15 +105,29 @@ func (ws *watchStream) run(first []*pb.WatchRequest, requests <-chan *pb.WatchRe
 		case <-ws.stopping:
 			return rpctypes.ErrGRPCStopped
 		case request := <-requests:
-			err = ws.handle(request)
+			heldBack, err = nil, ws.handle(request)
 		case <-tick:
 			err = ws.notifyProgress()
-		case <-changed:
+		case <-wake:
+			if heldBack != nil {
+				heldBack = nil
+			} else {
+				heldBack = ws.pace.holdBack(served, ws.interval())
+			}
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// interval is that of the pace: as though all watchers were like those of this stream.
+func (ws *watchStream) interval() time.Duration {
+	wake := wakeHTTP
+	if ws.form == formProto {
+		wake = wakeGRPC
+	}
+	return paceFor(ws.store.Stats().Watchers, wake, runtime.GOMAXPROCS(0))
 }
 
 // close ends all watches.
