@@ -15,13 +15,15 @@ import (
 // measureIdle counts what watchers cost that have nothing to watch.
 func (o *options) measureIdle(ctx context.Context, dir string) error {
 	t := table{
-		title:  "Idle HTTP watchers",
-		header: []string{"server", "watchers", "KB per watcher", "CPU % of a core"},
+		title:  "Idle watchers, one connection each",
+		header: []string{"server", "protocol", "watchers", "KB per watcher", "CPU % of a core"},
 	}
-	for _, start := range []func(context.Context, string) (*process, error){o.startEtcd, o.startStore} {
-		for _, n := range []int{1000, 10_000} {
-			if err := o.idleRow(ctx, dir, start, n, &t); err != nil {
-				return err
+	for _, start := range o.servers() {
+		for _, protocol := range []string{"gRPC", "HTTP"} {
+			for _, n := range []int{1000, 10_000} {
+				if err := o.idleRow(ctx, dir, start, protocol, n, &t); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -29,14 +31,12 @@ func (o *options) measureIdle(ctx context.Context, dir string) error {
 	return nil
 }
 
-func (o *options) idleRow(ctx context.Context, dir string, start func(context.Context, string) (*process, error), n int, t *table) error {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+func (o *options) idleRow(
+	ctx context.Context, dir string, start func(context.Context, string) (*process, error), protocol string, n int, t *table,
+) error {
+	n, err := reachable(n)
+	if err != nil {
 		return err
-	}
-	if uint64(n)+100 > limit.Cur {
-		t.add("any", strconv.Itoa(n), fmt.Sprintf("not measured: %d open files allowed", limit.Cur), "")
-		return nil
 	}
 	p, err := start(ctx, dir)
 	if err != nil {
@@ -47,19 +47,14 @@ func (o *options) idleRow(ctx context.Context, dir string, start func(context.Co
 	if err != nil {
 		return err
 	}
-	// Bare sockets: the watchers must not cost this process more than the server.
-	connections := make([]net.Conn, 0, n)
-	defer func() {
-		for _, c := range connections {
-			_ = c.Close()
-		}
-	}()
-	for range n {
-		c, err := openBareWatch(p.address)
-		if err != nil {
-			return fmt.Errorf("watcher %d of %d: %w", len(connections)+1, n, err)
-		}
-		connections = append(connections, c)
+	open := openBareWatches
+	if protocol == "gRPC" {
+		open = openGRPCWatches
+	}
+	closeAll, err := open(ctx, p.address, n)
+	defer closeAll()
+	if err != nil {
+		return err
 	}
 	before, err := p.cpu()
 	if err != nil {
@@ -76,9 +71,46 @@ func (o *options) idleRow(ctx context.Context, dir string, start func(context.Co
 	if err != nil {
 		return err
 	}
-	t.add(p.name, strconv.Itoa(n), fmt.Sprintf("%.1f", float64(full-empty)/1024/float64(n)),
+	t.add(p.name, protocol, strconv.Itoa(n), fmt.Sprintf("%.1f", float64(full-empty)/1024/float64(n)),
 		fmt.Sprintf("%.2f", 100*(after-before).Seconds()/o.per.Seconds()))
 	return nil
+}
+
+// reachable returns how many of n connections this process may open. The
+// servers' limit is the same.
+func reachable(n int) (int, error) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, err
+	}
+	const others = 200
+	return min(n, int(limit.Cur)-others), nil
+}
+
+func openGRPCWatches(ctx context.Context, address string, n int) (closeAll func(), err error) {
+	w, err := watch(ctx, address, "gRPC", "/apisix/", n, nil)
+	if err != nil {
+		return func() {}, err
+	}
+	return w.close, nil
+}
+
+// openBareWatches uses sockets and no HTTP client, to spare this process.
+func openBareWatches(_ context.Context, address string, n int) (closeAll func(), err error) {
+	connections := make([]net.Conn, 0, n)
+	closeAll = func() {
+		for _, c := range connections {
+			_ = c.Close()
+		}
+	}
+	for range n {
+		c, err := openBareWatch(address)
+		if err != nil {
+			return closeAll, fmt.Errorf("watcher %d of %d: %w", len(connections)+1, n, err)
+		}
+		connections = append(connections, c)
+	}
+	return closeAll, nil
 }
 
 func openBareWatch(address string) (net.Conn, error) {

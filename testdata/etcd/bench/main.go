@@ -28,6 +28,7 @@ type options struct {
 	parts            []string
 	per              time.Duration // of one timed measurement
 	services         []int
+	alone            bool // leave etcd out
 }
 
 func main() {
@@ -45,9 +46,10 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	flags.StringVar(&o.meshbridge, "meshbridge", os.Getenv("MESHBRIDGE"), "meshbridge `binary`; empty builds it")
 	flags.StringVar(&o.etcd, "etcd", os.Getenv("ETCD"), "etcd server `binary`; empty builds it")
-	parts := flags.String("parts", "put,range,fanout,idle,sync,endpoints", "what to measure")
+	parts := flags.String("parts", "put,txn,range,fanout,idle,sync,endpoints", "what to measure")
 	services := flags.String("services", "100,1000,5000,10000", "mesh sizes of part sync")
 	flags.DurationVar(&o.per, "per", 3*time.Second, "duration of one timed measurement")
+	flags.BoolVar(&o.alone, "alone", false, "leave etcd out where it is compared with")
 	noop := flags.Bool("serve-noop", false, "serve the no-op gRPC server that puts are compared with (used by the command itself)")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -89,6 +91,14 @@ func (o *options) build(ctx context.Context, dir string) error {
 	return nil
 }
 
+// servers are those that are compared with each other.
+func (o *options) servers() []func(context.Context, string) (*process, error) {
+	if o.alone {
+		return []func(context.Context, string) (*process, error){o.startStore}
+	}
+	return []func(context.Context, string) (*process, error){o.startEtcd, o.startStore}
+}
+
 // part is one group of measurements.
 type part struct {
 	name string
@@ -98,6 +108,7 @@ type part struct {
 func (o *options) measure(ctx context.Context, dir string) error {
 	known := []part{
 		{"put", o.measurePut},
+		{"txn", o.measureTxn},
 		{"range", o.measureRange},
 		{"fanout", o.measureFanout},
 		{"idle", o.measureIdle},

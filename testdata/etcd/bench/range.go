@@ -26,7 +26,7 @@ func (o *options) measureRange(ctx context.Context, dir string) error {
 		title:  fmt.Sprintf("Range of %d keys of %d B", rangeKeys, valueSize),
 		header: []string{"server", "protocol", "p50 / p99 ms", "server CPU ms per range", "MB received", "server RSS MB"},
 	}
-	for _, start := range []func(context.Context, string) (*process, error){o.startEtcd, o.startStore} {
+	for _, start := range o.servers() {
 		p, err := start(ctx, dir)
 		if err != nil {
 			return err

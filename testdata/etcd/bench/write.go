@@ -46,18 +46,53 @@ func dial(address string) (*grpc.ClientConn, error) {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30)))
 }
 
+// Txn implements the etcd service.
+func (noop) Txn(context.Context, *pb.TxnRequest) (*pb.TxnResponse, error) {
+	header := &pb.ResponseHeader{ClusterId: 1, MemberId: 1, Revision: 1, RaftTerm: 1}
+	return &pb.TxnResponse{Header: header, Succeeded: true}, nil
+}
+
+// write is one request of a client, about its own n-th key.
+type write func(ctx context.Context, kv pb.KVClient, key, value []byte) error
+
+func put(ctx context.Context, kv pb.KVClient, key, value []byte) error {
+	_, err := kv.Put(ctx, &pb.PutRequest{Key: key, Value: value})
+	return err
+}
+
+// compareAndPut is what clients do that must not overwrite each other: a
+// condition, a put when it holds and a read when it does not.
+func compareAndPut(ctx context.Context, kv pb.KVClient, key, value []byte) error {
+	_, err := kv.Txn(ctx, &pb.TxnRequest{
+		Compare: []*pb.Compare{{
+			Key: key, Target: pb.Compare_VERSION, Result: pb.Compare_LESS, TargetUnion: &pb.Compare_Version{Version: 1 << 40},
+		}},
+		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: key, Value: value}}}},
+		Failure: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: key}}}},
+	})
+	return err
+}
+
 func (o *options) measurePut(ctx context.Context, dir string) error {
+	return o.measureWrites(ctx, dir, "Put", put)
+}
+
+func (o *options) measureTxn(ctx context.Context, dir string) error {
+	return o.measureWrites(ctx, dir, "Transaction of one condition and one put", compareAndPut)
+}
+
+func (o *options) measureWrites(ctx context.Context, dir, title string, do write) error {
 	t := table{
-		title:  fmt.Sprintf("Put over gRPC, %d B values", valueSize),
-		header: []string{"server", "clients", "puts/s", "p50 / p99 ms", "server CPU µs per put"},
+		title:  fmt.Sprintf("%s over gRPC, %d B values", title, valueSize),
+		header: []string{"server", "clients", "requests/s", "p50 / p99 ms", "server CPU µs per request"},
 	}
-	for _, start := range []func(context.Context, string) (*process, error){o.startNoop, o.startEtcd, o.startStore} {
+	for _, start := range append([]func(context.Context, string) (*process, error){o.startNoop}, o.servers()...) {
 		p, err := start(ctx, dir)
 		if err != nil {
 			return err
 		}
 		for _, clients := range []int{1, 64} {
-			r, err := o.putLoad(ctx, p, clients)
+			r, err := o.writeLoad(ctx, p, clients, do)
 			if err != nil {
 				p.stop()
 				return err
@@ -70,19 +105,19 @@ func (o *options) measurePut(ctx context.Context, dir string) error {
 	return nil
 }
 
-type putResult struct {
+type writeResult struct {
 	latencies []time.Duration
 	cpu       time.Duration
 }
 
-// putLoad puts as fast as the clients can, each on a connection of its own.
-func (o *options) putLoad(ctx context.Context, p *process, clients int) (putResult, error) {
+// writeLoad writes as fast as the clients can, each on a connection of its own.
+func (o *options) writeLoad(ctx context.Context, p *process, clients int, do write) (writeResult, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	value := make([]byte, valueSize)
 	before, err := p.cpu()
 	if err != nil {
-		return putResult{}, err
+		return writeResult{}, err
 	}
 	end := time.Now().Add(o.per)
 	var (
@@ -92,7 +127,7 @@ func (o *options) putLoad(ctx context.Context, p *process, clients int) (putResu
 	)
 	for client := range clients {
 		wg.Go(func() {
-			latencies, err := putUntil(ctx, p.address, end, client, value)
+			latencies, err := writeUntil(ctx, p.address, end, client, value, do)
 			if err != nil {
 				cancel(err)
 			}
@@ -103,13 +138,13 @@ func (o *options) putLoad(ctx context.Context, p *process, clients int) (putResu
 	}
 	wg.Wait()
 	if err := context.Cause(ctx); err != nil {
-		return putResult{}, err
+		return writeResult{}, err
 	}
 	after, err := p.cpu()
-	return putResult{latencies: all, cpu: after - before}, err
+	return writeResult{latencies: all, cpu: after - before}, err
 }
 
-func putUntil(ctx context.Context, address string, end time.Time, client int, value []byte) ([]time.Duration, error) {
+func writeUntil(ctx context.Context, address string, end time.Time, client int, value []byte, do write) ([]time.Duration, error) {
 	conn, err := dial(address)
 	if err != nil {
 		return nil, err
@@ -122,8 +157,7 @@ func putUntil(ctx context.Context, address string, end time.Time, client int, va
 		if sent.After(end) {
 			return latencies, nil
 		}
-		key := fmt.Appendf(nil, "/put/%02d/%04d", client, i%1000)
-		if _, err := kv.Put(ctx, &pb.PutRequest{Key: key, Value: value}); err != nil {
+		if err := do(ctx, kv, fmt.Appendf(nil, "/put/%02d/%04d", client, i%1000), value); err != nil {
 			return nil, err
 		}
 		latencies = append(latencies, time.Since(sent))
