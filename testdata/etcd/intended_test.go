@@ -28,6 +28,16 @@ var (
 		meshbridge: `keeps the key`,
 		why:        `nobody wants to lose a key`,
 	}
+	headerOfCatchUp = difference{
+		etcd:       `sends a watch that catches up responses with the current revision in the header, even when older events are still to come`,
+		meshbridge: `has the last revision whose events were sent`,
+		why:        `APISIX resumes after the revision in the header, and would miss what had not come yet`,
+	}
+	compactedWatch = difference{
+		etcd:       `keeps a watch that a compaction has canceled until the client cancels it too, which it answers; until then the stream gets no progress`,
+		meshbridge: `forgets the watch`,
+		why:        `clients do not cancel what is canceled, and wait for progress in vain`,
+	}
 	errorOfOldGateway = difference{
 		etcd:       `3.6 says {"code", "message"} when a call over HTTP fails; versions before it add "error", the message again`,
 		meshbridge: `says what both do`,

@@ -30,12 +30,14 @@ type watchChecker struct {
 	truth   *written
 	creates []*pb.WatchCreateRequest // as sent
 	cancels map[int64]bool           // ids whose end the client has asked for
-	// resumable is whether a client may go on after the revision in the header
-	// of events. etcd promises it only for a watch that has caught up.
-	resumable bool
+	// better is whether the promises of meshbridge hold that etcd does not make;
+	// see headerOfCatchUp and compactedWatch.
+	better bool
 
 	created int // requests that were answered
 	live    map[int64]*checkedWatch
+	// compacted watches can still be canceled in etcd.
+	compacted map[int64]bool
 }
 
 // checkedWatch is a watch of the stream.
@@ -47,8 +49,11 @@ type checkedWatch struct {
 	open     int64           // the revision that fragments have not completed; 0 is none
 }
 
-func newWatchChecker(truth *written, creates []*pb.WatchCreateRequest, cancels map[int64]bool, resumable bool) *watchChecker {
-	return &watchChecker{truth: truth, creates: creates, cancels: cancels, resumable: resumable, live: map[int64]*checkedWatch{}}
+func newWatchChecker(truth *written, creates []*pb.WatchCreateRequest, cancels map[int64]bool, better bool) *watchChecker {
+	return &watchChecker{
+		truth: truth, creates: creates, cancels: cancels, better: better,
+		live: map[int64]*checkedWatch{}, compacted: map[int64]bool{},
+	}
 }
 
 // frame checks the next response.
@@ -57,24 +62,29 @@ func (c *watchChecker) frame(f *pb.WatchResponse) error {
 		return c.create(f)
 	}
 	if f.GetWatchId() == -1 {
-		if len(f.GetEvents()) > 0 || f.GetCanceled() || len(c.live) == 0 {
+		// In etcd progress may overtake the creation of the stream's only watch.
+		if len(f.GetEvents()) > 0 || f.GetCanceled() || len(c.live) == 0 && c.better {
 			return errors.New("a progress response that is none")
 		}
 		for id, w := range c.live {
 			if err := w.bookmark(f.GetHeader().GetRevision()); err != nil {
-				return fmt.Errorf("watch %d: %w", id, err)
+				return fmt.Errorf("watch %d, %v: %w", id, w.request, err)
 			}
 		}
 		return nil
 	}
 	w := c.live[f.GetWatchId()]
-	if w == nil {
+	switch {
+	case w == nil && !c.better && f.GetCanceled() && c.compacted[f.GetWatchId()]:
+		return nil
+	case w == nil:
 		return fmt.Errorf("watch %d does not exist", f.GetWatchId())
 	}
 	var err error
 	switch {
 	case f.GetCanceled():
 		delete(c.live, f.GetWatchId())
+		c.compacted[f.GetWatchId()] = f.GetCompactRevision() != 0
 		err = c.canceled(w, f)
 	case len(f.GetEvents()) == 0:
 		if !w.request.GetProgressNotify() {
@@ -85,7 +95,7 @@ func (c *watchChecker) frame(f *pb.WatchResponse) error {
 		err = c.events(w, f)
 	}
 	if err != nil {
-		return fmt.Errorf("watch %d: %w", f.GetWatchId(), err)
+		return fmt.Errorf("watch %d, %v: %w", f.GetWatchId(), w.request, err)
 	}
 	return nil
 }
@@ -162,7 +172,7 @@ func (w *checkedWatch) wants(e *mvccpb.Event) bool {
 // bookmark checks the claim that everything up to a revision was sent.
 func (w *checkedWatch) bookmark(revision int64) error {
 	switch {
-	case revision < w.start:
+	case revision < w.request.GetStartRevision(), revision < w.start-1:
 		return fmt.Errorf("progress to %d of a watch from %d", revision, w.start)
 	case w.open != 0:
 		return fmt.Errorf("progress to %d between the fragments of %d", revision, w.open)
@@ -220,7 +230,7 @@ func (c *watchChecker) events(w *checkedWatch, f *pb.WatchResponse) error {
 		w.open = last
 		return nil
 	}
-	if c.resumable {
+	if c.better {
 		if err := w.bookmark(f.GetHeader().GetRevision()); err != nil {
 			return fmt.Errorf("the header of events: %w", err)
 		}

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"sync"
 	"testing"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -53,9 +52,9 @@ func (l *watchLog) all() []*pb.WatchResponse {
 	return l.frames
 }
 
-// at waits for frame i. It reports false if the stream ends before, or does
-// not send it in time.
-func (l *watchLog) at(i int, timeout <-chan time.Time) (*pb.WatchResponse, bool) {
+// at waits for frame i until giveUp is closed. It reports false if there is
+// none.
+func (l *watchLog) at(i int, giveUp <-chan struct{}) (*pb.WatchResponse, bool) {
 	for {
 		l.mu.Lock()
 		frames, ended, changed := l.frames, l.ended, l.changed
@@ -68,7 +67,7 @@ func (l *watchLog) at(i int, timeout <-chan time.Time) (*pb.WatchResponse, bool)
 		}
 		select {
 		case <-changed:
-		case <-timeout:
+		case <-giveUp:
 			return nil, false
 		}
 	}
@@ -78,10 +77,10 @@ func (l *watchLog) at(i int, timeout <-chan time.Time) (*pb.WatchResponse, bool)
 // and returns it.
 func (l *watchLog) await(t *testing.T, from int, wanted func(*pb.WatchResponse) bool) *pb.WatchResponse {
 	t.Helper()
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
 	for i := from; ; i++ {
-		frame, ok := l.at(i, timer.C)
+		frame, ok := l.at(i, ctx.Done())
 		if !ok {
 			t.Fatalf("%s: no such response; the last are %v", l.name, tail(l.all(), 5))
 		}
