@@ -181,7 +181,10 @@ func normalize(value any, namesOnly bool) {
 			}
 		}
 	case []any:
-		for _, member := range value {
+		for i, member := range value {
+			if isLeaf(member) && namesOnly {
+				value[i] = "…"
+			}
 			normalize(member, namesOnly)
 		}
 	}
