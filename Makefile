@@ -56,7 +56,7 @@ conformance: build ## drive the bridge as a process against a real istiod
 	cd $(CONFORMANCE) && MESHBRIDGE=$(BIN)/meshbridge $(GO) test -count=1 -timeout 15m ./...
 
 .PHONY: etcd
-etcd: build ## etcdctl and random requests against a real etcd and the store
+etcd: build ## etcd's clients and random requests against a real etcd and the store
 	cd $(ETCD) && MESHBRIDGE=$(BIN)/meshbridge $(GO) test -count=1 ./...
 
 .PHONY: bench
@@ -64,13 +64,14 @@ bench: build ## side by side with a real etcd, and the bridge's own figures
 	cd $(ETCD) && $(GO) run ./bench -meshbridge $(BIN)/meshbridge
 
 .PHONY: fuzz
-fuzz: ## each fuzz target for FUZZTIME
-	@for pkg in $$($(GO) list ./...); do \
+fuzz: ## each fuzz target of FUZZPKG (default: all) for FUZZTIME
+	@for pkg in $$($(GO) list $(FUZZPKG)); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
 	  done; \
 	done
 FUZZTIME ?= 60s
+FUZZPKG ?= ./...
 
 $(BIN)/golangci-lint: Makefile
 	GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
