@@ -22,6 +22,7 @@ type watchLog struct {
 
 	mu      sync.Mutex
 	frames  []*pb.WatchResponse
+	texts   []string      // of the frames, over HTTP
 	ended   error         // why there will be no more; nil while there may
 	changed chan struct{} // closed when any of the above changes
 }
@@ -215,6 +216,9 @@ func (l *watchLog) readHTTP(ctx context.Context, transport *http.Transport, requ
 		if err := protojson.Unmarshal(message.Result, frame); err != nil {
 			return fmt.Errorf("%w in %q", err, line)
 		}
+		l.mu.Lock()
+		l.texts = append(l.texts, string(line))
+		l.mu.Unlock()
 		l.add(frame)
 	}
 }
