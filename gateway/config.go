@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"meshbridge/gateway/auth"
 	"meshbridge/store"
@@ -44,6 +45,13 @@ type Config struct {
 	// HostWhitelist are the host names that HTTP requests without TLS may be for, as a guard against
 	// DNS rebinding; none, or "*", is all.
 	HostWhitelist []string
+	// QuotaBytes is the size of the store from which on clients cannot make it grow, until it was
+	// compacted and the alarm that is raised was disarmed. 0 means etcd's 2 GiB, less than 0 no quota.
+	QuotaBytes int64
+	// Alarms are active from the start: those of the snapshot that Store was restored from.
+	Alarms []*pb.AlarmMember
+	// SnapshotDir is where a snapshot is made before it is sent. Empty means os.TempDir.
+	SnapshotDir string
 	// Limits bounds what clients can make the server spend.
 	Limits Limits
 	// Logger receives the gateway's logs; nil discards them.
@@ -96,6 +104,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.HoldTimeout == 0 {
 		c.HoldTimeout = defaultHoldTimeout
+	}
+	if c.QuotaBytes == 0 {
+		c.QuotaBytes = DefaultQuotaBytes
 	}
 	if c.ProgressInterval == 0 {
 		c.ProgressInterval = defaultProgressInterval

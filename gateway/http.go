@@ -26,14 +26,6 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// The versions that the server says it has. Clients choose features by them: 3.6 has progress
-// requests that can be relied on, and APISIX wants three numbers and a cluster of 3.4.0 at least.
-const (
-	serverVersion  = "3.6.16"
-	clusterVersion = "3.6.0"
-	storageVersion = "3.6.0"
-)
-
 const (
 	jsonContentType = "application/json"
 	textContentType = "text/plain; charset=utf-8"
@@ -156,31 +148,13 @@ const (
 
 // serveOther serves what is not a call.
 func (h *httpHandler) serveOther(w http.ResponseWriter, r *http.Request) {
-	switch path := r.URL.Path; {
-	case path == "/version":
-		h.get(w, r, jsonContentType,
-			fmt.Sprintf(`{"etcdserver":%q,"etcdcluster":%q,"storage":%q}`, serverVersion, clusterVersion, storageVersion))
-	case path == "/health":
-		h.get(w, r, textContentType, `{"health":"true","reason":""}`)
-	case path == "/livez", path == "/readyz":
-		h.get(w, r, textContentType, "ok\n")
-	case path == "/metrics" && h.exposition != nil:
+	switch {
+	case h.serveHealth(w, r):
+	case r.URL.Path == "/metrics" && h.exposition != nil:
 		h.exposition.ServeHTTP(w, r)
 	default:
 		http.NotFound(w, r)
 	}
-}
-
-// get answers a GET with a fixed body.
-func (h *httpHandler) get(w http.ResponseWriter, r *http.Request, contentType, body string) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", http.MethodGet)
-		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
-		return
-	}
-	w.Header().Set("Content-Type", contentType)
-	_, err := io.WriteString(w, body)
-	h.written(err)
 }
 
 // withBody reads the body of a call and passes it on, or fails.

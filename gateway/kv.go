@@ -49,6 +49,9 @@ func (e *endpoint) readRange(ctx context.Context, r *pb.RangeRequest) (store.Ran
 
 // Put implements etcdserverpb.KV.
 func (s *kvService) Put(ctx context.Context, r *pb.PutRequest) (*pb.PutResponse, error) {
+	if err := s.reserve(ctx, costOfPut(r)); err != nil {
+		return nil, err
+	}
 	op := putOp(r)
 	if err := op.Validate(); err != nil {
 		return nil, wireError(err)
@@ -59,6 +62,9 @@ func (s *kvService) Put(ctx context.Context, r *pb.PutRequest) (*pb.PutResponse,
 		return nil, err
 	}
 	if err := s.checkSize(r, g); err != nil {
+		return nil, err
+	}
+	if err := s.alarms.mayGrow(); err != nil {
 		return nil, err
 	}
 	if err := s.mayPut(g, r); err != nil {
@@ -92,6 +98,9 @@ func (s *kvService) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (
 	if err := s.checkSize(r, g); err != nil {
 		return nil, err
 	}
+	if err := s.alarms.mayWrite(); err != nil {
+		return nil, err
+	}
 	if err := g.delete(r); err != nil {
 		return nil, err
 	}
@@ -111,6 +120,9 @@ func (s *kvService) DeleteRange(ctx context.Context, r *pb.DeleteRangeRequest) (
 
 // Txn implements etcdserverpb.KV.
 func (s *kvService) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse, error) {
+	if err := s.reserve(ctx, costOfTxn(r)); err != nil {
+		return nil, err
+	}
 	txn, admitted, err := s.txn(r, s.cfg.Limits.TxnOps)
 	if err != nil {
 		return nil, err
@@ -140,6 +152,13 @@ func (s *kvService) permitTxn(g grant, r *pb.TxnRequest, admitted bool) error {
 		if err := s.checkSize(r, g); err != nil {
 			return err
 		}
+		may := s.alarms.mayWrite
+		if costOfTxn(r) > 0 {
+			may = s.alarms.mayGrow
+		}
+		if err := may(); err != nil {
+			return err
+		}
 	}
 	if err := s.mayTxn(g, r); err != nil {
 		return err
@@ -166,6 +185,9 @@ func isReadOnly(r *pb.TxnRequest) bool {
 // store is in memory.
 func (s *kvService) Compact(ctx context.Context, r *pb.CompactionRequest) (*pb.CompactionResponse, error) {
 	if err := s.requireRoot(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.alarms.mayWrite(); err != nil {
 		return nil, err
 	}
 	revision, err := s.store.Compact(r.GetRevision())

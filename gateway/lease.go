@@ -18,7 +18,13 @@ type leaseService struct {
 
 // LeaseGrant implements etcdserverpb.Lease.
 func (s *leaseService) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
+	if err := s.reserve(ctx, leaseCost); err != nil {
+		return nil, err
+	}
 	if err := s.requireUser(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.alarms.mayGrow(); err != nil {
 		return nil, err
 	}
 	id, ttl, err := s.store.Grant(r.GetID(), r.GetTTL())
@@ -36,6 +42,9 @@ func (s *leaseService) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest
 		return nil, err
 	}
 	if err := g.user(); err != nil {
+		return nil, err
+	}
+	if err := s.alarms.mayWrite(); err != nil {
 		return nil, err
 	}
 	if err := s.mayUseLease(g, r.GetID(), g.write); err != nil {

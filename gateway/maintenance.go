@@ -7,14 +7,9 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"meshbridge/store"
 )
-
-// minDBSize is the size of an empty etcd database; clients take zero for a member that is not up.
-const minDBSize = 20 << 10
 
 // maintenanceService implements etcdserverpb.Maintenance.
 type maintenanceService struct {
@@ -24,39 +19,48 @@ type maintenanceService struct {
 
 // Status implements etcdserverpb.Maintenance. Sizes are the store's memory; there is no log, so the
 // revision stands for its index.
-func (s *maintenanceService) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
-	stats := s.store.Stats()
-	size := minDBSize + stats.Bytes
-	return &pb.StatusResponse{
-		Header:           s.header(stats.Revision),
+func (s *maintenanceService) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusResponse, error) {
+	if err := s.requireUser(ctx); err != nil {
+		return nil, err
+	}
+	revision, size := s.store.Revision(), s.dbSize()
+	version, downgrading := s.downgrade.version()
+	response := &pb.StatusResponse{
+		Header:           s.header(revision),
 		Version:          serverVersion,
-		StorageVersion:   storageVersion,
+		StorageVersion:   version,
 		DbSize:           size,
 		DbSizeInUse:      size,
+		DbSizeQuota:      s.cfg.QuotaBytes,
 		Leader:           s.cfg.MemberID,
-		RaftIndex:        uint64(stats.Revision),
-		RaftAppliedIndex: uint64(stats.Revision),
+		RaftIndex:        uint64(revision),
+		RaftAppliedIndex: uint64(revision),
 		RaftTerm:         raftTerm,
-	}, nil
-}
-
-// Alarm implements etcdserverpb.Maintenance. There never is an alarm, so none can be listed or
-// disarmed; raising one is not served.
-func (s *maintenanceService) Alarm(_ context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
-	if r.GetAction() == pb.AlarmRequest_ACTIVATE {
-		return nil, status.Error(codes.Unimplemented, "raising alarms is not served")
+		DowngradeInfo:    &pb.DowngradeInfo{Enabled: downgrading},
 	}
-	return &pb.AlarmResponse{Header: s.header(s.store.Revision())}, nil
+	if downgrading {
+		response.DowngradeInfo.TargetVersion = version
+	}
+	for _, active := range s.alarms.list(pb.AlarmType_NONE) {
+		response.Errors = append(response.Errors, active.String())
+	}
+	return response, nil
 }
 
 // Defragment implements etcdserverpb.Maintenance. Memory has no fragments to be asked about.
-func (s *maintenanceService) Defragment(context.Context, *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+func (s *maintenanceService) Defragment(ctx context.Context, _ *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+	if err := s.requireRoot(ctx); err != nil {
+		return nil, err
+	}
 	return &pb.DefragmentResponse{}, nil
 }
 
 // Hash implements etcdserverpb.Maintenance. etcd hashes its database file; here it is the hash of the
 // history.
-func (s *maintenanceService) Hash(context.Context, *pb.HashRequest) (*pb.HashResponse, error) {
+func (s *maintenanceService) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResponse, error) {
+	if err := s.requireRoot(ctx); err != nil {
+		return nil, err
+	}
 	history, err := s.store.History(0)
 	if err != nil {
 		return nil, wireError(err)
@@ -65,7 +69,10 @@ func (s *maintenanceService) Hash(context.Context, *pb.HashRequest) (*pb.HashRes
 }
 
 // HashKV implements etcdserverpb.Maintenance. The same history has the same hash as in etcd 3.6.
-func (s *maintenanceService) HashKV(_ context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+func (s *maintenanceService) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	if err := s.requireRoot(ctx); err != nil {
+		return nil, err
+	}
 	history, err := s.store.History(r.GetRevision())
 	if err != nil {
 		return nil, wireError(err)
@@ -101,7 +108,13 @@ func hashHistory(history store.History) uint32 {
 	return hash.Sum32()
 }
 
-// MoveLeader implements etcdserverpb.Maintenance. There is nobody to move to.
-func (s *maintenanceService) MoveLeader(context.Context, *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
-	return nil, rpctypes.ErrGRPCBadLeaderTransferee
+// MoveLeader implements etcdserverpb.Maintenance. There is nobody to move to but the leader itself.
+func (s *maintenanceService) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
+	if err := s.requireRoot(ctx); err != nil {
+		return nil, err
+	}
+	if r.GetTargetID() != s.cfg.MemberID {
+		return nil, rpctypes.ErrGRPCBadLeaderTransferee
+	}
+	return &pb.MoveLeaderResponse{}, nil
 }

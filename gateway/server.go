@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -40,8 +41,14 @@ type Server struct {
 	metrics  *metrics
 	base64   *base64Pairs
 	delivery delivery
-	buffers  sync.Pool     // of *[]byte, scratch space for HTTP responses
-	ready    chan struct{} // always closed
+
+	alarms    alarms
+	downgrade downgrade
+	peerURLs  atomic.Pointer[[]string] // of the member, as they were last updated
+	snapshots chan struct{}            // of one element, which whoever makes a snapshot puts in
+
+	buffers sync.Pool     // of *[]byte, scratch space for HTTP responses
+	ready   chan struct{} // always closed
 }
 
 // New makes a server. It listens to nothing until Serve is called.
@@ -70,6 +77,10 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, store: cfg.Store, auth: cfg.Auth, log: cfg.Logger, metrics: m, base64: newBase64Pairs(), ready: make(chan struct{})}
 	close(s.ready)
+	s.snapshots = make(chan struct{}, 1)
+	for _, a := range cfg.Alarms {
+		s.alarms.set(alarm{kind: a.GetAlarm(), member: a.GetMemberID()}, true)
+	}
 	return s, nil
 }
 

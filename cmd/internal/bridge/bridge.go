@@ -154,6 +154,7 @@ func (b *Bridge) open(ctx context.Context) (err error) {
 		Hold:        b.hold,
 		HoldTimeout: c.HoldTimeout,
 		Admit:       owner.admit,
+		QuotaBytes:  -1, // what istiod sends has to fit
 		Limits:      c.Limits,
 		CORSOrigins: c.CORSOrigins, HostWhitelist: c.HostWhitelist,
 		Logger:     c.Logger,
