@@ -143,8 +143,12 @@ func (c *cache) apply(r response, at time.Time) outcome {
 	}
 
 	for _, name := range r.removed {
-		if !seen[name] {
-			e.remove(Key{Type: t.url, Name: name})
+		switch key := (Key{Type: t.url, Name: name}); {
+		case seen[name]:
+		case t.kept:
+			c.pending.delete(key)
+		default:
+			e.remove(key)
 		}
 	}
 	// A resource without a readable name may be any of those that seem to be missing.

@@ -44,7 +44,7 @@ type Config struct {
 	// StateOfTheWorld selects the older protocol variant; the default is delta.
 	StateOfTheWorld bool
 	// Types are the type URLs to subscribe to, in the order of the first requests; default:
-	// clusters and listeners as a whole, and the endpoints and routes that these name.
+	// clusters and listeners as a whole, and the endpoints, routes and secrets that these name.
 	Types []string
 	// Backoff is the time between streams.
 	Backoff Backoff
@@ -83,7 +83,7 @@ func New(config Config) (*Client, error) {
 	}
 	if len(config.Types) == 0 {
 		// The order in which Envoy asks and istiod pushes.
-		config.Types = []string{ClusterType, EndpointType, ListenerType, RouteType}
+		config.Types = []string{ClusterType, EndpointType, ListenerType, RouteType, SecretType}
 	}
 	for i, t := range config.Types {
 		if !isTypeURL(t) {

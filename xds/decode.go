@@ -85,6 +85,11 @@ func (t resourceType) decode(wireName, version string, body *anypb.Any) (decoded
 			return decoded{}, err
 		}
 	}
+	if t.check != nil {
+		if err := t.check(m); err != nil {
+			return decoded{}, err
+		}
+	}
 	d := decoded{Resource: r}
 	if t.refs != nil {
 		if d.refs, err = t.refs(m); err != nil {

@@ -28,6 +28,11 @@ type resourceType struct {
 	name func(proto.Message) string
 	// refs returns the resources that this one needs.
 	refs func(proto.Message) ([]Key, error)
+	// check finds what the constraints of the proto leave open.
+	check func(proto.Message) error
+	// kept resources stay when the server says that they are gone, for as long as others refer to
+	// them, as in Envoy.
+	kept bool
 }
 
 // lookupType returns how to treat a type. Any URL that is not listed gives a type whose resources
@@ -43,7 +48,7 @@ func lookupType(url string) resourceType {
 	case RouteType:
 		return resourceType{url: url, name: nameOf[*routepb.RouteConfiguration]}
 	case SecretType:
-		return resourceType{url: url, name: nameOf[*tlspb.Secret]}
+		return resourceType{url: url, name: nameOf[*tlspb.Secret], check: checkSecret, kept: true}
 	case ExtensionType:
 		return resourceType{url: url, name: nameOf[*corepb.TypedExtensionConfig]}
 	default:
@@ -79,8 +84,9 @@ func clusterRefs(m proto.Message) ([]Key, error) {
 }
 
 // listenerRefs returns the route configurations that the HTTP connection managers of all filter
-// chains name. A connection manager that does not decode or is not valid fails the listener;
-// filters of any other type are left to whoever reads the listener.
+// chains name, and the secrets of their TLS contexts that are to be had over ADS. A connection
+// manager that does not decode or is not valid fails the listener; filters of any other type are
+// left to whoever reads the listener.
 func listenerRefs(m proto.Message) ([]Key, error) {
 	const apiListener = "api_listener"
 	l, _ := m.(*listenerpb.Listener)
@@ -108,6 +114,7 @@ func listenerRefs(m proto.Message) ([]Key, error) {
 				return err
 			}
 		}
+		refs = append(refs, secretRefs(c.GetTransportSocket())...)
 		return nil
 	}
 	for i, c := range l.GetFilterChains() {
