@@ -4,10 +4,13 @@ import (
 	"context"
 	"math"
 	"sync"
+	"sync/atomic"
 )
 
 // delivery knows the live watch streams.
 type delivery struct {
+	count atomic.Int64 // of streams; changed with mu held
+
 	mu      sync.Mutex
 	streams map[*deliveryMark]struct{} // guarded by mu
 }
@@ -20,12 +23,14 @@ func (d *delivery) join(m *deliveryMark) {
 		d.streams = make(map[*deliveryMark]struct{})
 	}
 	d.streams[m] = struct{}{}
+	d.count.Store(int64(len(d.streams)))
 }
 
 // leave takes a stream out.
 func (d *delivery) leave(m *deliveryMark) {
 	d.mu.Lock()
 	delete(d.streams, m)
+	d.count.Store(int64(len(d.streams)))
 	d.mu.Unlock()
 	m.advance(math.MaxInt64)
 }

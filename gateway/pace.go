@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// What it costs to wake the stream of one watcher and send it one event, about (make bench, low
-// rate), and the most that pacing may add to an event's way.
+// What it costs to wake a stream and send one event, about (`make bench`, low rate), and the most that
+// pacing may add to the way of an event.
 const (
 	wakeHTTP = 20 * time.Microsecond
 	wakeGRPC = 50 * time.Microsecond
@@ -17,7 +17,7 @@ const (
 // pace holds streams back that were served a moment ago. Waking a stream and writing to its
 // connection costs many times as much as another event in the same write, so while writers are busy
 // each stream is served once per interval, with everything that came up in it. The interval is such
-// that waking all watchers takes half of the processors: with few watchers there is none, and the
+// that waking all watchers takes half of the processors: with few streams there is none, and the
 // first event after a pause is never held back.
 type pace struct {
 	mu    sync.Mutex
@@ -25,19 +25,15 @@ type pace struct {
 	timer *time.Timer   // of the current interval; guarded by mu
 }
 
-// paceFor is the interval for a number of watchers that each cost so much to wake, 0 for none.
-func paceFor(watchers int64, wake time.Duration, processors int) time.Duration {
-	interval := min(2*time.Duration(watchers)*wake/time.Duration(processors), maxPace)
-	if interval < minPace {
-		return 0
-	}
-	return interval
+// paceFor is the interval for a number of streams that each cost so much to wake.
+func paceFor(streams int64, wake time.Duration, processors int) time.Duration {
+	return min(2*time.Duration(streams)*wake/time.Duration(processors), maxPace)
 }
 
 // holdBack returns nil if a stream that was served last at the given time may be served again, and
 // else a channel that closes when it may. All streams that are held back share it, and one timer.
 func (p *pace) holdBack(served time.Time, interval time.Duration) <-chan struct{} {
-	if interval == 0 || time.Since(served) >= interval {
+	if interval < minPace || time.Since(served) >= interval {
 		return nil
 	}
 	p.mu.Lock()

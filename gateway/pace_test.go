@@ -10,7 +10,7 @@ func TestPaceHoldsBackOnlyWhoWasServedAMomentAgo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p pace
 		interval := paceFor(1000, wakeHTTP, 2)
-		if few, many := paceFor(1, wakeGRPC, 2), paceFor(1_000_000, wakeHTTP, 2); interval <= 0 || interval > maxPace || few != 0 || many != maxPace {
+		if few, many := paceFor(1, wakeGRPC, 2), paceFor(1_000_000, wakeHTTP, 2); interval < minPace || interval > maxPace || few >= minPace || many != maxPace {
 			t.Fatalf("intervals %v for 1,000 watchers, %v for 1, %v for 1,000,000", interval, few, many)
 		}
 		served := time.Now()

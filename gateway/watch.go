@@ -81,16 +81,21 @@ func (ws *watchStream) run(first []*pb.WatchRequest, requests <-chan *pb.WatchRe
 	var (
 		changed, heldBack <-chan struct{}
 		served            time.Time
+		took              time.Duration
+		own               pace
 	)
+	defer own.stop()
 	for {
 		var err error
 		wake := heldBack
 		if heldBack == nil {
 			var more bool
+			began := time.Now()
 			if changed, more, err = ws.drain(); err != nil {
 				return err
 			}
-			if served = time.Now(); more {
+			served = time.Now()
+			if took = served.Sub(began); more {
 				changed, served = ws.ready, time.Time{} // goes on at once
 			}
 			wake = changed
@@ -111,8 +116,11 @@ func (ws *watchStream) run(first []*pb.WatchRequest, requests <-chan *pb.WatchRe
 		case <-wake:
 			if heldBack != nil {
 				heldBack = nil
+			} else if interval := ws.interval(); took > interval {
+				// A client with very many watches may keep its own stream busy for half of the time.
+				heldBack = own.holdBack(served, min(took, maxPace))
 			} else {
-				heldBack = ws.pace.holdBack(served, ws.interval())
+				heldBack = ws.pace.holdBack(served, interval)
 			}
 		}
 		if err != nil {
@@ -121,13 +129,13 @@ func (ws *watchStream) run(first []*pb.WatchRequest, requests <-chan *pb.WatchRe
 	}
 }
 
-// interval is that of the pace: as though all watchers were like those of this stream.
+// interval is that of the pace: as though all streams were like this one.
 func (ws *watchStream) interval() time.Duration {
 	wake := wakeHTTP
 	if ws.form == formProto {
 		wake = wakeGRPC
 	}
-	return paceFor(ws.store.Stats().Watchers, wake, runtime.GOMAXPROCS(0))
+	return paceFor(ws.delivery.count.Load(), wake, runtime.GOMAXPROCS(0))
 }
 
 // close ends all watches.
