@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
 	"meshbridge/gateway"
@@ -22,6 +23,7 @@ type etcdOptions struct {
 	revisionBase string
 	progress     time.Duration
 	serve        serveOptions
+	maintenance  maintenanceOptions
 }
 
 func newEtcd(a *app) *cobra.Command {
@@ -29,13 +31,16 @@ func newEtcd(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "etcd",
 		Short: "Serve a plain writable store over the etcd v3 API, without xDS",
-		Long: `Serve an empty, writable, in-memory store over the etcd v3 API (gRPC and
-HTTP/JSON on one port). What is written is lost when the process ends.`,
+		Long: `Serve a writable, in-memory store over the etcd v3 API (gRPC and HTTP/JSON on
+one port). It begins empty, or with a snapshot. What is written is lost when the
+process ends, but for what "etcdctl snapshot save" has saved.`,
 		Example: `  meshbridge etcd --listen 127.0.0.1:2379
-  etcdctl put /apisix/routes/1 '{"uri":"/*"}'`,
+  etcdctl put /apisix/routes/1 '{"uri":"/*"}'
+  etcdctl snapshot save saved.db
+  meshbridge etcd --restore saved.db`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withConfig(a, cmd, func() error { return runEtcd(cmd.Context(), a, o) })
+			return withConfig(a, cmd, func() error { return runEtcd(cmd.Context(), a, cmd.Flags(), o) })
 		},
 	}
 	f := cmd.Flags()
@@ -45,16 +50,20 @@ HTTP/JSON on one port). What is written is lost when the process ends.`,
 	f.DurationVar(&o.progress, "watch-progress-notify-interval", 10*time.Minute,
 		"`duration` for which a watch that asked for progress hears nothing before it is told how far it is")
 	o.serve.add(f)
+	o.maintenance.add(f)
 	addConfigFlags(cmd)
 	return cmd
 }
 
-func runEtcd(ctx context.Context, a *app, o etcdOptions) error {
+func runEtcd(ctx context.Context, a *app, flags *pflag.FlagSet, o etcdOptions) error {
 	log, tlsConfig, err := o.serve.resolve(a.stderr)
 	if err != nil {
 		return err
 	}
-	sc := store.Config{KeepRevisions: o.serve.history.revisions, KeepFor: o.serve.history.keepFor()}
+	var sc store.Config
+	if err := o.maintenance.compaction.bound(&sc, &o.serve.history, flags); err != nil {
+		return usageError{err}
+	}
 	switch o.revisionBase {
 	case "1":
 	case "epoch":
@@ -62,15 +71,16 @@ func runEtcd(ctx context.Context, a *app, o etcdOptions) error {
 	default:
 		return usageError{fmt.Errorf("--revision-base %q: want 1 or epoch", o.revisionBase)}
 	}
-	st, err := store.New(sc)
-	if err != nil {
-		return err
-	}
-	defer st.Close()
 	authority, err := o.serve.auth.authority(ctx, true, log)
 	if err != nil {
 		return err
 	}
+	gc, err := o.maintenance.open(sc, authority)
+	if err != nil {
+		return err
+	}
+	st := gc.Store
+	defer st.Close()
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", o.listen)
 	if err != nil {
@@ -82,11 +92,11 @@ func runEtcd(ctx context.Context, a *app, o etcdOptions) error {
 	if tlsConfig != nil {
 		scheme = "https"
 	}
-	gw, err := gateway.New(gateway.Config{
-		Store: st, TLS: tlsConfig, Name: "meshbridge", ClientURLs: []string{scheme + "://" + l.Addr().String()},
-		Auth: authority, ProgressInterval: o.progress, Limits: o.serve.limits.resolve(), CORSOrigins: o.serve.limits.cors, HostWhitelist: o.serve.limits.hosts,
-		Logger: log, Registerer: registry, Gatherer: registry,
-	})
+	gc.TLS, gc.Name, gc.ClientURLs = tlsConfig, "meshbridge", []string{scheme + "://" + l.Addr().String()}
+	gc.ProgressInterval, gc.Limits = o.progress, o.serve.limits.resolve()
+	gc.CORSOrigins, gc.HostWhitelist = o.serve.limits.cors, o.serve.limits.hosts
+	gc.Logger, gc.Registerer, gc.Gatherer = log, registry, registry
+	gw, err := gateway.New(gc)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
