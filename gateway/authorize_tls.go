@@ -44,11 +44,18 @@ func (a acceptedCredentials) Clone() credentials.TransportCredentials { return a
 
 // tlsConn returns the TLS connection that conn is made of, or nil.
 func tlsConn(conn net.Conn) *tls.Conn {
-	if peeked, ok := conn.(*peekedConn); ok {
-		conn = peeked.Conn
+	for {
+		switch c := conn.(type) {
+		case *tls.Conn:
+			return c
+		case *peekedConn:
+			conn = c.Conn
+		case *settingsConn:
+			conn = c.Conn
+		default:
+			return nil
+		}
 	}
-	secure, _ := conn.(*tls.Conn)
-	return secure
 }
 
 // commonName returns the name in the certificate of a client, if it had a certificate.

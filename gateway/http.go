@@ -74,7 +74,7 @@ func (h *httpHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if rest, ok := strings.CutPrefix(r.URL.Path, "/v3beta/"); ok {
 		r.URL.Path, r.URL.RawPath = "/v3/"+rest, ""
 	}
-	if r.TLS == nil && !h.servesHost(r.Host) {
+	if h.cfg.TLS == nil && !h.servesHost(r.Host) {
 		http.Error(w, fmt.Sprintf("Host %q is not on the list of hosts that this server answers for.", r.Host), http.StatusMisdirectedRequest)
 		return
 	}

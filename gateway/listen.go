@@ -17,10 +17,10 @@ import (
 const http2Preface = "PRI * HTTP/2.0"
 
 // The protocols of ALPN. HTTP/1.1 comes first: a client that offers both, as curl does, is no gRPC
-// client, because those offer h2 only.
+// client, because those offer h2 only, and fares best with it.
 const (
-	alpnHTTP = "http/1.1"
-	alpnGRPC = "h2"
+	alpnHTTP  = "http/1.1"
+	alpnHTTP2 = "h2"
 )
 
 // split accepts connections of l and hands each to the server it asks for. It returns when l is
@@ -63,7 +63,7 @@ func (e *endpoint) split(ctx context.Context, l net.Listener, grpcConns, httpCon
 		}
 		conn = counted
 		undecided.Go(func() {
-			chosen, isGRPC, err := classify(ctx, conn, config, e.cfg.Limits.HeaderTimeout)
+			chosen, isGRPC, err := classify(ctx, conn, config, e.cfg.Limits)
 			if err != nil {
 				e.log.LogAttrs(ctx, slog.LevelDebug, "connection refused",
 					slog.String("remote", conn.RemoteAddr().String()), slog.Any("error", err))
@@ -116,7 +116,7 @@ func (c *countedConn) Close() error {
 // withProtocols makes config, and what it may choose for a client, offer both protocols.
 func withProtocols(config *tls.Config) *tls.Config {
 	config = config.Clone()
-	config.NextProtos = []string{alpnHTTP, alpnGRPC}
+	config.NextProtos = []string{alpnHTTP, alpnHTTP2}
 	if choose := config.GetConfigForClient; choose != nil {
 		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 			chosen, err := choose(hello)
@@ -149,8 +149,8 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // classify finds out whether a connection speaks HTTP/2, which is gRPC here, or HTTP/1.1: by ALPN
 // with TLS, else by its first bytes. It returns the connection to go on with.
-func classify(ctx context.Context, conn net.Conn, config *tls.Config, timeout time.Duration) (chosen net.Conn, isGRPC bool, err error) {
-	if err := conn.SetDeadline(time.Now().Add(timeout)); err != nil {
+func classify(ctx context.Context, conn net.Conn, config *tls.Config, limits Limits) (chosen net.Conn, isGRPC bool, err error) {
+	if err := conn.SetDeadline(time.Now().Add(limits.HeaderTimeout)); err != nil {
 		return nil, false, fmt.Errorf("setting a deadline: %w", err)
 	}
 	// A client that has not sent anything yet may not hold up the end of the server.
@@ -162,7 +162,12 @@ func classify(ctx context.Context, conn net.Conn, config *tls.Config, timeout ti
 			return nil, false, fmt.Errorf("TLS handshake: %w", err)
 		}
 		if protocol := secure.ConnectionState().NegotiatedProtocol; protocol != "" {
-			return secure, protocol == alpnGRPC, settle(ctx, secure)
+			if protocol == alpnHTTP2 {
+				chosen, isGRPC, err = isGRPCConn(secure, limits.HeaderBytes)
+			} else {
+				chosen = secure
+			}
+			return chosen, isGRPC, errors.Join(err, settle(ctx, secure))
 		}
 		conn = secure
 	}

@@ -133,6 +133,9 @@ func (e *endpoint) serve(ctx context.Context, l net.Listener) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("gateway: JSON handlers: %w", err), loop.Close(), l.Close())
 	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true) // or so it looks to the server, see listen.go
 	httpServer := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: e.cfg.Limits.HeaderTimeout,
@@ -140,6 +143,7 @@ func (e *endpoint) serve(ctx context.Context, l net.Listener) error {
 		MaxHeaderBytes:    e.cfg.Limits.HeaderBytes,
 		ConnState:         e.connState,
 		ConnContext:       connContext,
+		Protocols:         protocols,
 		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
 	}
 
