@@ -222,6 +222,10 @@ type Decision struct {
 	Split []WeightedUpstream
 	// Host and URI are what the upstream receives.
 	Host, URI string
+	// Headers are the request's other headers as the upstream receives them, by lower-case name:
+	// the client's and what plugins make of them, without those that nginx adds. Response are the
+	// headers of the answer in the same way: what a plugin gives, or makes of Request.Response.
+	Headers, Response map[string][]string
 	// Candidates are the routes that APISIX tried, in that order, and those of the same host and
 	// path that it would have tried next.
 	Candidates []Candidate

@@ -27,6 +27,7 @@ func (e *Evaluator) decide(d *Decision, entry *routeEntry, vars *requestVars) {
 	d.RouteID, d.Route = route.ID, &route
 	vars.routeID, vars.name = route.ID, route.Name
 	d.Host, d.URI = vars.request.Host, vars.target
+	d.Headers, d.Response = newHeaderLines(vars.request.Headers), headerLines{}
 
 	if route.PluginConfigID != "" {
 		config, ok := e.configs[route.PluginConfigID]
@@ -40,6 +41,7 @@ func (e *Evaluator) decide(d *Decision, entry *routeEntry, vars *requestVars) {
 		route.Plugins = merged
 	}
 	run := &pluginRun{d: d, e: e, vars: vars, plugins: route.Plugins}
+	defer run.responseRewrite()
 	steps := []struct {
 		name string
 		run  func(config json.RawMessage)
@@ -135,8 +137,9 @@ func (p *pluginRun) faultInjection(config json.RawMessage) {
 	var c struct {
 		Abort *struct {
 			condition
-			Status int    `json:"http_status"`
-			Body   string `json:"body"`
+			Status  int            `json:"http_status"`
+			Body    string         `json:"body"`
+			Headers map[string]any `json:"headers"`
 		} `json:"abort"`
 		Delay *struct {
 			condition
@@ -162,6 +165,13 @@ func (p *pluginRun) faultInjection(config json.RawMessage) {
 	if c.Abort != nil && hits("abort", c.Abort.condition) {
 		p.d.answer(name, c.Abort.Status)
 		p.d.Body = resolveTemplate(c.Abort.Body, p.vars.lookup)
+		for header, value := range c.Abort.Headers {
+			text, isText := value.(string)
+			if !isText {
+				text, _ = luaString(value)
+			}
+			headerLines(p.d.Response).set(header, resolveTemplate(text, p.vars.lookup))
+		}
 	}
 }
 

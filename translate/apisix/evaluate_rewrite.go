@@ -20,6 +20,7 @@ func (p *pluginRun) proxyRewrite(config json.RawMessage) {
 	if c.Host != "" {
 		p.d.Host = c.Host
 	}
+	defer p.requestHeaders(config)
 	uri, query := p.vars.path, ""
 	if c.Real {
 		uri = p.vars.target

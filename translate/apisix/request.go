@@ -18,6 +18,8 @@ type Request struct {
 	URI string
 	// Headers are the other headers; names are case-insensitive.
 	Headers map[string][]string
+	// Response holds the headers that the upstream answers with, where the request gets there.
+	Response map[string][]string
 	// RemoteAddr is the client's address; 127.0.0.1 where empty.
 	RemoteAddr string
 	// Vars are further nginx variables, for example server_port, connection_original_dst,
