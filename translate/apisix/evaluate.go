@@ -25,10 +25,12 @@ const (
 // Options are settings of the APISIX that is modelled.
 type Options struct {
 	Router Router
+	// FallbackSNI is the name that stands for none in TLS handshakes (apisix.ssl.fallback_sni).
+	FallbackSNI string
 }
 
 // Evaluator tells which route and upstream APISIX chooses for a request, and why. It models routes,
-// upstreams and plugin_configs; the conditions, the plugins that answer or choose an upstream, and
+// upstreams, plugin_configs and ssls; the conditions, the plugins that answer or choose an upstream, and
 // nginx's normalisation of host and path. It is immutable and safe for concurrent use.
 type Evaluator struct {
 	options   Options
@@ -37,6 +39,7 @@ type Evaluator struct {
 	routes    map[string]*routeEntry
 	upstreams map[string]*Upstream
 	configs   map[string]Plugins
+	ssls      *pathTree        // keys are reversed server names
 	refused   map[string]error // by id of the route
 }
 
@@ -79,6 +82,7 @@ func NewEvaluator(objects iter.Seq[Object], options Options) (*Evaluator, error)
 		routes:    map[string]*routeEntry{},
 		upstreams: map[string]*Upstream{},
 		configs:   map[string]Plugins{},
+		ssls:      newPathTree(),
 		refused:   map[string]error{},
 	}
 	hostTrees := map[string]*pathTree{}
@@ -120,7 +124,16 @@ func (e *Evaluator) add(o Object, hostTrees map[string]*pathTree) error {
 		}
 		e.routes[o.ID] = route
 		e.insert(route, hostTrees)
-	case KindStreamRoute, KindSSL: // no part in HTTP routing
+	case KindSSL:
+		ssl := new(SSL)
+		if err := json.Unmarshal(o.Value, ssl); err != nil {
+			return errors.New("decode: it is no ssl") // the reason could quote a private key
+		}
+		ssl.ID = o.ID
+		if ssl.Type != "client" {
+			e.addSSL(ssl)
+		}
+	case KindStreamRoute: // no part in HTTP routing
 	}
 	return nil
 }
@@ -208,7 +221,8 @@ type Decision struct {
 	RouteID string
 	// Status is the answer where APISIX itself gives it; 0 where the request goes to an upstream.
 	Status int
-	// AnsweredBy names what gave the answer: a plugin, "nginx", "router" or "upstream".
+	// AnsweredBy names what gave the answer: a plugin, "nginx", "router", "upstream" or "tls"; the
+	// latter without a Status where the handshake fails.
 	AnsweredBy string
 	// Body and Location belong to the answer of a plugin.
 	Body, Location string
@@ -245,6 +259,11 @@ func (e *Evaluator) Evaluate(r Request) Decision {
 	if refusal != "" {
 		return Decision{Status: 400, AnsweredBy: "nginx", Notes: []string{refusal}}
 	}
+	if r.TLS != nil {
+		if d, refused := e.secure(*r.TLS, vars); refused {
+			return d
+		}
+	}
 	match := routeMatch{vars: vars}
 	if e.options.Router == RouterHostURI {
 		e.hosts.candidates(reverse(vars.host), func(host *pathEntry) bool {
@@ -266,6 +285,19 @@ func (e *Evaluator) Evaluate(r Request) Decision {
 	}
 	e.decide(&d, match.route, vars)
 	return d
+}
+
+// secure makes the handshake that precedes a request and tells the variables about it.
+func (e *Evaluator) secure(h Handshake, vars *requestVars) (d Decision, refused bool) {
+	s := e.Handshake(h)
+	if s.Refused != "" {
+		return Decision{AnsweredBy: "tls", Notes: []string{s.Refused}}, true
+	}
+	vars.scheme, vars.serverName, vars.clientVerify = "https", h.ServerName, s.ClientVerify
+	if refusal := e.admit(s, vars); refusal != "" {
+		return Decision{Status: 400, AnsweredBy: "tls", Notes: []string{refusal}}, true
+	}
+	return Decision{}, false
 }
 
 // routeMatch is one walk over the candidates of a request.

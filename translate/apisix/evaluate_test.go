@@ -194,11 +194,11 @@ func TestMatching(t *testing.T) {
 func TestRouterURIMatchesThePathFirst(t *testing.T) {
 	routes := []any{to("host", "/*", 0, onHosts("a.com")), to("path", "/x", 0), to("wild", "/y*", 0, onHosts("*.b.com")), up()}
 	for router, want := range map[Router]string{RouterHostURI: "host", RouterURI: "path"} {
-		if d := evaluator(t, Options{router}, routes...).Evaluate(Request{Host: "a.com", URI: "/x"}); d.RouteID != want {
+		if d := evaluator(t, Options{Router: router}, routes...).Evaluate(Request{Host: "a.com", URI: "/x"}); d.RouteID != want {
 			t.Errorf("router %v: got %q, want %q", router, d.RouteID, want)
 		}
 	}
-	e := evaluator(t, Options{RouterURI}, routes...)
+	e := evaluator(t, Options{Router: RouterURI}, routes...)
 	if d := e.Evaluate(Request{Host: "x.b.com", URI: "/y/z"}); d.RouteID != "wild" {
 		t.Errorf("got %q", d.RouteID)
 	}

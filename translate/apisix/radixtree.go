@@ -21,6 +21,7 @@ type pathEntry struct {
 	pattern string
 	route   *routeEntry // nil in the tree of hosts
 	hosts   *pathTree   // the routes of a host, in the tree of hosts
+	ssl     *SSL        // in the tree of server names, where route and hosts are nil
 	recheck *pathRecheck
 }
 

@@ -22,6 +22,8 @@ type Request struct {
 	Response map[string][]string
 	// RemoteAddr is the client's address; 127.0.0.1 where empty.
 	RemoteAddr string
+	// TLS is the handshake of the connection; nil for a plain one, and where Vars say how it went.
+	TLS *Handshake
 	// Vars are further nginx variables, for example server_port, connection_original_dst,
 	// proxy_protocol_tlv_0xe0 or request_id, and override what the other fields give. Without a
 	// request_id, no random choice is ever for less than everything: the last of weighted
@@ -40,6 +42,8 @@ type requestVars struct {
 	addr          string
 	headers       map[string]string // by variable name without http_
 	routeID, name string            // of the matched route
+	// serverName and clientVerify are empty without TLS.
+	serverName, clientVerify string
 }
 
 // newRequestVars returns the variables, or why nginx answers 400.
@@ -131,6 +135,10 @@ func (v *requestVars) lookup(name string) any {
 		return v.addr
 	case "content_type", "content_length":
 		return found(v.headers, name)
+	case "ssl_server_name":
+		return orNil(v.serverName)
+	case "ssl_client_verify":
+		return orNil(v.clientVerify)
 	case "route_id":
 		return v.routeID
 	case "route_name":
@@ -139,6 +147,13 @@ func (v *requestVars) lookup(name string) any {
 		}
 	}
 	return nil
+}
+
+func orNil(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
 }
 
 func found(m map[string]string, key string) any {

@@ -74,6 +74,35 @@ type PluginConfig struct {
 	Plugins Plugins           `json:"plugins"`
 }
 
+// SSL is an APISIX ssl: a certificate for TLS servers, and what clients must show.
+type SSL struct {
+	ID     string            `json:"id"`
+	Desc   string            `json:"desc,omitempty"`
+	Labels map[string]string `json:"labels,omitempty"`
+	Type   string            `json:"type,omitempty"`
+	// SNI is "*" for any server name; the names, and wildcards of one label, are in SNIs.
+	SNI  string   `json:"sni,omitempty"`
+	SNIs []string `json:"snis,omitempty"`
+	// Cert is a chain in PEM, the server's own certificate first.
+	Cert string     `json:"cert"`
+	Key  PrivateKey `json:"key"`
+	// Certs and Keys are further ones; OpenSSL holds one for each kind of key.
+	Certs     []string     `json:"certs,omitempty"`
+	Keys      []PrivateKey `json:"keys,omitempty"`
+	Client    *SSLClient   `json:"client,omitempty"`
+	Protocols []string     `json:"ssl_protocols,omitempty"`
+}
+
+// SSLClient is what APISIX asks of the clients of an ssl.
+type SSLClient struct {
+	CA string `json:"ca"`
+	// Depth is the number of intermediate certificates; APISIX's default is 1.
+	Depth int `json:"depth"`
+	// SkipMTLSURIRegex makes the certificate optional for requests whose path matches. With it,
+	// not even one that does not verify ends the handshake: see $ssl_client_verify.
+	SkipMTLSURIRegex []string `json:"skip_mtls_uri_regex,omitempty"`
+}
+
 // Plugins maps a plugin's name to its configuration: any value that marshals to a JSON object.
 // encoding/json sorts map keys, so the bytes are deterministic.
 type Plugins map[string]any

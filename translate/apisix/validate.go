@@ -36,7 +36,7 @@ func Validate(o Object, version Version) error {
 	case KindStreamRoute:
 		return validateJSON(o, func(r *streamRouteFields) error { return r.validate() })
 	case KindSSL:
-		return validateJSON(o, func(s *sslFields) error { return s.validate() })
+		return validateJSON(o, func(s *SSL) error { return s.Validate(version) })
 	}
 	return &FieldError{o.Key(), "kind", "is not one that meshbridge writes"}
 }
@@ -280,57 +280,6 @@ func (r *streamRouteFields) validate() error {
 	v.require(r.SNI == "" || isHostPattern(r.SNI), "sni", "%q is not a host", r.SNI)
 	if r.UpstreamID != "" {
 		v.id("upstream_id", r.UpstreamID)
-	}
-	return v.err()
-}
-
-// sslFields are those fields of an ssl that can be emitted.
-type sslFields struct {
-	ID        string            `json:"id"`
-	Desc      string            `json:"desc"`
-	Labels    map[string]string `json:"labels"`
-	Type      string            `json:"type"`
-	SNI       string            `json:"sni"`
-	SNIs      []string          `json:"snis"`
-	Cert      string            `json:"cert"`
-	Key       string            `json:"key"`
-	Certs     []string          `json:"certs"`
-	Keys      []string          `json:"keys"`
-	Protocols []string          `json:"ssl_protocols"`
-	Client    *struct {
-		CA    string   `json:"ca"`
-		Depth *int     `json:"depth"`
-		Skip  []string `json:"skip_mtls_uri_regex"`
-	} `json:"client"`
-}
-
-func (s *sslFields) validate() error {
-	v := &validation{object: string(KindSSL) + "/" + s.ID}
-	v.common(s.ID, "", s.Desc, s.Labels)
-	if s.Type == "" || s.Type == "server" {
-		v.require((s.SNI == "") != (len(s.SNIs) == 0), "sni", "there must be either sni or snis")
-	}
-	v.require(s.SNI == "" || isHostPattern(s.SNI), "sni", "%q is not a host", s.SNI)
-	for i, sni := range s.SNIs {
-		v.require(isHostPattern(sni), at("snis", i), "%q is not a host", sni)
-		v.require(sni != "*", at("snis", i), "* never matches in snis, only in sni")
-	}
-	v.require(len(s.Certs) == len(s.Keys), "certs", "there are %d, and %d keys", len(s.Certs), len(s.Keys))
-	certs, keys := append([]string{s.Cert}, s.Certs...), append([]string{s.Key}, s.Keys...)
-	for i, cert := range certs {
-		v.within("cert", len(cert), 128, 65536)
-		if i < len(keys) { // the length alone: a private key stays out of errors
-			v.within("key", len(keys[i]), 64, 65536)
-		}
-	}
-	for i, protocol := range s.Protocols {
-		v.oneOf(at("ssl_protocols", i), protocol, "TLSv1.1", "TLSv1.2", "TLSv1.3")
-	}
-	if s.Client != nil {
-		v.within("client.ca", len(s.Client.CA), 128, 65536)
-		for i, pattern := range s.Client.Skip {
-			v.regex(at("client.skip_mtls_uri_regex", i), pattern)
-		}
 	}
 	return v.err()
 }

@@ -248,7 +248,6 @@ func otherCases() []validationCase {
 	of := func(kind Kind, fields, field string) validationCase {
 		return validationCase{object: Object{kind, "x.1", []byte(`{"id":"x.1",` + fields + `}`)}, field: field}
 	}
-	ssl := `"cert":"` + pem + `","key":"` + pem + `"`
 	return []validationCase{
 		of(KindPluginConfig, `"plugins":{"request-id":{}}`, ""),
 		of(KindPluginConfig, `"desc":"x"`, "plugins"),
@@ -257,15 +256,8 @@ func otherCases() []validationCase {
 		of(KindStreamRoute, `"server_port":0,"upstream_id":"u.1"`, "server_port"),
 		of(KindStreamRoute, `"remote_addr":"x"`, "remote_addr"),
 		of(KindStreamRoute, `"upstream_id":"a b"`, "upstream_id"),
-		of(KindSSL, `"snis":["a.com","*.a.com"],"ssl_protocols":["TLSv1.2"],`+ssl, ""),
-		of(KindSSL, `"sni":"*",`+ssl, ""),
-		of(KindSSL, ssl, "sni"),
-		of(KindSSL, `"snis":["*"],`+ssl, "snis[0]"), // never matches there
-		of(KindSSL, `"sni":"a","ssl_protocols":["TLSv1.0"],`+ssl, "ssl_protocols[0]"),
 		of(KindSSL, `"sni":"a","cert":"x","key":"`+pem+`"`, "cert"),
 		of(KindSSL, `"sni":"a","cert":"`+pem+`","key":"x"`, "key"),
-		of(KindSSL, `"sni":"a","client":{"ca":"x"},`+ssl, "client.ca"),
-		of(KindSSL, `"sni":"a","certs":["`+pem+`"],`+ssl, "certs"),
 		{object: Object{"services", "x.1", nil}, field: "kind"},
 	}
 }
