@@ -3,6 +3,7 @@ package etcd
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os/exec"
@@ -10,13 +11,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 )
 
 // step is one call of etcdctl. "{lease}" stands for the lease granted last.
 type step struct {
-	args  string
-	stdin string
+	args   string
+	stdin  string
+	format string // of the output; empty is json
 }
 
 // The same calls of etcdctl must print the same on both servers, apart from
@@ -66,6 +68,7 @@ func TestEtcdctlCannotTellTheServersApart(t *testing.T) {
 			{args: "get / --prefix"},
 			{args: "lease revoke {lease}"},
 			{args: "lease timetolive {lease}"},
+			{args: "lease timetolive {lease} --keys"},
 			{args: "put x y --lease 7fffffffffffff00"},
 		},
 		"compaction": {
@@ -78,6 +81,43 @@ func TestEtcdctlCannotTellTheServersApart(t *testing.T) {
 			{args: "compact 3"},
 			{args: "compact 99"},
 			{args: "endpoint hashkv"},
+			{args: "endpoint hashkv", format: "simple"},
+			{args: "endpoint hashkv", format: "table"},
+		},
+		"what people read": {
+			{args: "put k v", format: "simple"},
+			{args: "put k w --prev-kv", format: "simple"},
+			{args: "put binary", stdin: "\x00\x01\n", format: "simple"},
+			{args: "get k", format: "simple"},
+			{args: "get k --print-value-only", format: "simple"},
+			{args: "get k --hex", format: "simple"},
+			{args: "get k --keys-only", format: "simple"},
+			{args: "get k --count-only", format: "fields"},
+			{args: "get k", format: "fields"},
+			{args: "get k --consistency s", format: "simple"},
+			{args: "txn -i", stdin: "mod(\"k\") > \"0\"\n\nput k x\nget k\n\n\n", format: "simple"},
+			{args: "txn", stdin: "lease(\"k\") = \"0\"\n\ndel k\n\n\n", format: "simple"},
+			{args: "txn", stdin: "nonsense\n\n", format: "simple"},
+			{args: "del k --prev-kv", format: "simple"},
+			{args: "lease grant 600", format: "simple"},
+			{args: "put leased x --lease {lease}", format: "simple"},
+			{args: "lease timetolive {lease} --keys", format: "simple"},
+			{args: "lease list", format: "simple"},
+			{args: "lease keep-alive --once {lease}", format: "simple"},
+			{args: "lease revoke {lease}", format: "simple"},
+			{args: "lease timetolive {lease}", format: "simple"},
+			{args: "lease keep-alive --once {lease}", format: "simple"},
+			{args: "compaction 4 --physical", format: "simple"},
+			{args: "get k --rev 3", format: "simple"},
+			{args: "get k --rev 1000", format: "simple"},
+			{args: "put k x --ignore-value", format: "simple"},
+			{args: "endpoint health", format: "simple"},
+			{args: "endpoint health", format: "table"},
+			{args: "move-leader 1", format: "simple"},
+			{args: "member remove 1", format: "simple"},
+			{args: "lock l echo held", format: "simple"},
+			{args: "get k --rev 0 --from-key --limit 1", format: "simple"},
+			{args: "del --prefix ", format: "simple"},
 		},
 		"state": {
 			{args: "endpoint health"},
@@ -93,7 +133,7 @@ func TestEtcdctlCannotTellTheServersApart(t *testing.T) {
 			for i, step := range steps {
 				want := etcd.etcdctl(t, step, &leases[0])
 				got := meshbridge.etcdctl(t, step, &leases[1])
-				if diff := cmp.Diff(want, got); diff != "" {
+				if diff := gocmp.Diff(want, got); diff != "" {
 					t.Errorf("step %d, etcdctl %s (-etcd +meshbridge):\n%s", i+1, step.args, diff)
 				}
 			}
@@ -101,34 +141,46 @@ func TestEtcdctlCannotTellTheServersApart(t *testing.T) {
 	}
 }
 
-var grantedLease = regexp.MustCompile(`"ID":(\d+)`)
+var grantedLease = regexp.MustCompile(`"ID":(\d+)|lease ([0-9a-f]+) granted`)
+
+// leaseOf is the id, in hexadecimal, that a grant has printed.
+func leaseOf(t *testing.T, output string) string {
+	t.Helper()
+	found := grantedLease.FindStringSubmatch(output)
+	if found == nil {
+		t.Fatalf("no lease in %q", output)
+	}
+	if found[2] != "" {
+		return found[2]
+	}
+	var id int64
+	if _, err := fmt.Sscan(found[1], &id); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%016x", id)
+}
 
 // etcdctl runs one call and returns its output, without what may differ.
 func (s server) etcdctl(t *testing.T, do step, lease *string) string {
 	t.Helper()
-	args := append(strings.Fields(strings.ReplaceAll(do.args, "{lease}", *lease)), "-w", "json", "--endpoints", s.address)
+	format := cmp.Or(do.format, "json")
+	args := append([]string{"-w", format, "--endpoints", s.address}, strings.Fields(strings.ReplaceAll(do.args, "{lease}", *lease))...)
 	cmd := exec.Command(programs.etcdctl, args...)
 	cmd.Stdin = strings.NewReader(do.stdin)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	failed := cmd.Run() != nil
 	if strings.HasPrefix(do.args, "lease grant") {
-		found := grantedLease.FindStringSubmatch(stdout.String())
-		if found == nil {
-			t.Fatalf("%s: no lease in %q, stderr %q", s.name, stdout.String(), stderr.String())
-		}
-		var id int64
-		if _, err := fmt.Sscan(found[1], &id); err != nil {
-			t.Fatal(err)
-		}
-		*lease = fmt.Sprintf("%x", id)
+		*lease = leaseOf(t, stdout.String())
 	}
 	return fmt.Sprintf("failed %t\n%s\n%s", failed, normalise(stdout.String(), s.address, *lease), errorText(stderr.String(), s.address))
 }
 
 var (
 	identity   = regexp.MustCompile(`"(cluster_id|member_id|raft_term|ID|id|lease)":-?\d+`)
-	took       = regexp.MustCompile(`"took":"[^"]*"|took [0-9.]+\w+`)
+	took       = regexp.MustCompile(`"took":"[^"]*"|took [0-9.]+\w+|took = [0-9.]+\w+|remaining\(\d+s\)| *[0-9.]+(ms|µs) `)
+	fields     = regexp.MustCompile(`"(ClusterID|MemberID|RaftTerm)" : \d+`)
+	dashes     = regexp.MustCompile(`-{4,}| {3,}`)
 	jsonErrors = regexp.MustCompile(`"error":"([^"]*)"`)
 )
 
@@ -136,6 +188,8 @@ var (
 func normalise(output, address, lease string) string {
 	output = identity.ReplaceAllString(output, `"$1":0`)
 	output = took.ReplaceAllString(output, `"took":0`)
+	output = fields.ReplaceAllString(output, `"$1" : 0`)
+	output = dashes.ReplaceAllString(output, "  ") // what is left out changes the width of tables
 	output = strings.ReplaceAll(output, address, "ADDRESS")
 	if lease != "" {
 		output = strings.ReplaceAll(output, lease, "LEASE")
@@ -180,7 +234,7 @@ func TestEtcdctlWatchReplaysHistoryAndFollows(t *testing.T) {
 		})
 		outputs = append(outputs, strings.Join(lines, "\n"))
 	}
-	if diff := cmp.Diff(outputs[0], outputs[1]); diff != "" {
+	if diff := gocmp.Diff(outputs[0], outputs[1]); diff != "" {
 		t.Errorf("(-etcd +meshbridge):\n%s", diff)
 	}
 	if !strings.HasSuffix(outputs[1], "PUT\n/a/3\nz") {
