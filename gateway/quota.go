@@ -20,7 +20,7 @@ const (
 const minDBSize = 20 << 10
 
 // dbSize is what the server says the size of its database is.
-func (s *Server) dbSize() int64 { return minDBSize + s.store.Stats().Bytes }
+func (s *Server) dbSize() int64 { return minDBSize + s.store.Bytes() }
 
 // reserve fails if the store has no room for something of a cost, and raises the alarm that keeps it from
 // growing until an operator has made room. As in etcd it comes before everything else about a request,

@@ -53,6 +53,8 @@ func (s *Store) compactOldHistory() {
 func (s *Store) compact(revision int64) {
 	next := *s.current.Load()
 	next.compact = revision
+	now := s.config.Now()
+	s.counters.compactedAt.Store(&now)
 	changed := false
 	dropped := 0
 	for _, b := range next.log {
@@ -101,6 +103,7 @@ func (s *Store) compactChain(c *chain, revision int64) (freed int64) {
 	for _, v := range versions[:first] {
 		freed += versionSize + int64(len(v.kv.Value))
 	}
+	s.counters.compacted.Add(int64(first))
 	if first == len(versions) {
 		s.index.remove(c.key)
 		return freed + chainSize + int64(len(c.key))

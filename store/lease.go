@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/btree"
@@ -17,6 +18,12 @@ const (
 	minLeaseTTL   = 2
 	maxLeaseTTL   = 9_000_000_000
 	expiriesAtOne = 500
+)
+
+// Rough sizes of a lease and of a key attached to it, beside the bytes of the key.
+const (
+	leaseSize    = 256
+	attachedSize = 64
 )
 
 // LeaseStatus describes a lease. TTLs are in seconds.
@@ -38,10 +45,11 @@ type lease struct {
 type leases struct {
 	byID     map[int64]*lease
 	byExpiry *btree.BTreeG[*lease]
+	bytes    atomic.Int64 // may be read without the lock
 }
 
-func newLeases() leases {
-	return leases{
+func newLeases() *leases {
+	return &leases{
 		byID: make(map[int64]*lease),
 		byExpiry: btree.NewG(indexDegree, func(a, b *lease) bool {
 			return cmp.Or(a.expiry.Compare(b.expiry), cmp.Compare(a.id, b.id)) < 0
@@ -53,23 +61,27 @@ func (l *leases) exists(id int64) bool { return l.byID[id] != nil }
 
 func (l *leases) add(le *lease) {
 	l.byID[le.id] = le
+	l.bytes.Add(leaseSize)
 	l.byExpiry.ReplaceOrInsert(le)
 }
 
 func (l *leases) remove(le *lease) {
 	delete(l.byID, le.id)
+	l.bytes.Add(-leaseSize)
 	l.byExpiry.Delete(le)
 }
 
 func (l *leases) attach(kv *KeyValue) {
 	if le := l.byID[kv.Lease]; le != nil {
 		le.keys[string(kv.Key)] = struct{}{}
+		l.bytes.Add(attachedSize + int64(len(kv.Key)))
 	}
 }
 
 func (l *leases) detach(kv *KeyValue) {
 	if le := l.byID[kv.Lease]; le != nil {
 		delete(le.keys, string(kv.Key))
+		l.bytes.Add(-attachedSize - int64(len(kv.Key)))
 	}
 }
 
@@ -95,6 +107,7 @@ func (s *Store) Grant(id, ttl int64) (grantedID, grantedTTL int64, err error) {
 	le.expiry = s.leaseExpiry(le)
 	s.leases.add(le)
 	s.leaseNum.Add(1)
+	s.counters.leasesGranted.Add(1)
 	return le.id, le.ttl, nil
 }
 
@@ -121,6 +134,8 @@ func (s *Store) Revoke(id int64) (revision int64, err error) {
 // revoke is Revoke with mu held.
 func (s *Store) revoke(le *lease) (revision int64) {
 	w := s.begin()
+	s.counters.leasesRevoked.Add(1)
+	s.counters.deletes.Add(int64(len(le.keys)))
 	for _, key := range slices.Sorted(maps.Keys(le.keys)) {
 		c := s.index.get([]byte(key))
 		w.deleteKey(c, c.at(w.revision))
@@ -144,6 +159,7 @@ func (s *Store) KeepAlive(id int64) (ttl, revision int64) {
 	s.leases.byExpiry.Delete(le)
 	le.expiry = s.leaseExpiry(le)
 	s.leases.byExpiry.ReplaceOrInsert(le)
+	s.counters.leasesRenewed.Add(1)
 	return le.ttl, revision
 }
 
@@ -198,6 +214,7 @@ func (s *Store) expireLease() bool {
 	if !ok || !s.expired(le) {
 		return false
 	}
+	s.counters.leasesExpired.Add(1)
 	s.revoke(le)
 	return true
 }

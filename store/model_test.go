@@ -542,7 +542,7 @@ func (m *model) history(revision int64) ([]Change, error) {
 	return kept, nil
 }
 
-// bytes is the size of all versions that can still be seen, as Stats counts it.
+// bytes is the size of all versions that can still be seen, and of leases, as Stats counts it.
 func (m *model) bytes() int64 {
 	last := map[string]*Event{}
 	var size int64
@@ -570,6 +570,12 @@ func (m *model) bytes() int64 {
 	}
 	for k := range keys {
 		size += chainSize + int64(len(k))
+	}
+	for id := range m.leases {
+		size += leaseSize
+		for _, k := range m.leaseKeys(id) {
+			size += attachedSize + int64(len(k))
+		}
 	}
 	return size
 }

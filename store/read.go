@@ -22,6 +22,7 @@ func (s *Store) Range(key, end []byte, options RangeOptions) (RangeResult, error
 	case op.Revision > 0 && op.Revision < snap.compact:
 		return RangeResult{}, &CompactedError{CompactRevision: snap.compact}
 	}
+	s.counters.ranges.Add(1)
 	return op.read(snap.index, snap.revision), nil
 }
 

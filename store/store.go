@@ -23,10 +23,11 @@ type Store struct {
 	watchers  atomic.Int64
 	leaseNum  atomic.Int64
 	encodings encodings
+	counters  counters
 
 	mu     sync.Mutex // the writer's lock; guards what follows
 	index  index      // the writer's own; snapshots hold clones of it
-	leases leases
+	leases *leases
 }
 
 // snapshot is one published state of the store. It is immutable, except that chains in its index grow
@@ -112,31 +113,6 @@ func (s *Store) Revision() int64 { return s.current.Load().revision }
 
 // CompactRevision returns the oldest revision that can be read, or -1 when every revision can.
 func (s *Store) CompactRevision() int64 { return s.current.Load().compact }
-
-// Stats describes what a store holds.
-type Stats struct {
-	Revision        int64
-	CompactRevision int64
-	Keys            int64 // keys that exist now
-	Revisions       int64 // revisions whose changes can still be watched
-	Bytes           int64 // approximate memory of all keys and values, current and past
-	Watchers        int64 // cursors that are not closed
-	Leases          int64
-}
-
-// Stats returns the store's figures. It does not take the writer's lock.
-func (s *Store) Stats() Stats {
-	snap := s.current.Load()
-	return Stats{
-		Revision:        snap.revision,
-		CompactRevision: snap.compact,
-		Keys:            snap.keys,
-		Revisions:       int64(len(snap.log)),
-		Bytes:           snap.bytes,
-		Watchers:        s.watchers.Load(),
-		Leases:          s.leaseNum.Load(),
-	}
-}
 
 // lock takes the writer's lock, unless the store is closed.
 func (s *Store) lock() error {

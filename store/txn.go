@@ -27,6 +27,9 @@ func (s *Store) Txn(txn Txn) (TxnResult, error) {
 	}
 	result := w.execute(plan)
 	w.commit()
+	if w.ops > 1 {
+		s.counters.txns.Add(1)
+	}
 	result.Revision = w.visible()
 	return result, nil
 }
@@ -162,6 +165,8 @@ func (w *write) execute(plan *txnPlan) TxnResult {
 	for i, op := range plan.ops {
 		switch {
 		case op.Range != nil:
+			w.ops++
+			w.store.counters.ranges.Add(1)
 			r := op.Range.read(w.store.index, w.visible())
 			result.Results[i].Range = &r
 		case op.Put != nil:

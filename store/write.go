@@ -80,6 +80,7 @@ type write struct {
 	before   *snapshot
 	revision int64 // of the changes
 	events   []Event
+	ops      int  // operations that were executed
 	born     bool // the index has keys that before.index has not
 	keys     int64
 	bytes    int64
@@ -123,6 +124,9 @@ func (w *write) get(key []byte) *KeyValue {
 }
 
 func (w *write) put(op *PutOp) PutResult {
+	w.ops++
+	w.store.counters.puts.Add(1)
+	w.store.counters.putBytes.Add(int64(len(op.Key) + len(op.Value)))
 	c := w.store.index.get(op.Key)
 	var prev *KeyValue
 	kv := &KeyValue{Key: op.Key, Value: op.Value, ModRevision: w.revision, Lease: op.Lease}
@@ -157,6 +161,8 @@ func (w *write) put(op *PutOp) PutResult {
 }
 
 func (w *write) delete(op *DeleteOp) DeleteResult {
+	w.ops++
+	w.store.counters.deletes.Add(1)
 	var result DeleteResult
 	w.store.index.ascend(keyRange{op.Key, op.End}, func(c *chain) bool {
 		prev := c.at(w.revision)

@@ -221,11 +221,14 @@ func TestStats(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := s.Stats()
-	want := Stats{Revision: 5, CompactRevision: -1, Keys: 1, Revisions: 4, Watchers: 1, Leases: 1}
+	want := Stats{
+		Revision: 5, CompactRevision: -1, Keys: 1, Revisions: 4, Watchers: 1, Leases: 1,
+		Puts: 3, Deletes: 1, PutBytes: 6, LeasesGranted: 1,
+	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Stats{}, "Bytes")); diff != "" {
 		t.Error(diff)
 	}
-	if got.Bytes < 4*versionSize {
+	if got.Bytes < 4*versionSize || got.Bytes != s.Bytes() {
 		t.Errorf("4 versions take %d bytes", got.Bytes)
 	}
 	c.Close()
@@ -236,11 +239,14 @@ func TestStats(t *testing.T) {
 	mustDelete(t, s, "x", "")
 	mustCompact(t, s, 8)
 	got = s.Stats()
-	want = Stats{Revision: 8, CompactRevision: 8, Revisions: 1, Leases: 1}
-	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Stats{}, "Bytes")); diff != "" {
+	want = Stats{
+		Revision: 8, CompactRevision: 8, Revisions: 1, Leases: 1,
+		Puts: 4, Deletes: 3, PutBytes: 7, Compacted: 6, LeasesGranted: 1,
+	}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(Stats{}, "Bytes", "CompactedAt")); diff != "" {
 		t.Error(diff)
 	}
-	if one := int64(blockSize + versionSize + chainSize + len("x")); got.Bytes != one {
-		t.Errorf("a tombstone and its revision take %d bytes, it should be %d", got.Bytes, one)
+	if one := int64(blockSize + versionSize + chainSize + len("x") + leaseSize); got.Bytes != one {
+		t.Errorf("a lease, a tombstone and its revision take %d bytes, it should be %d", got.Bytes, one)
 	}
 }
