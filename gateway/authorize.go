@@ -76,6 +76,9 @@ func (s *Server) reading(ctx context.Context, permit func(grant) error, read fun
 		if err := permit(g); err != nil {
 			return err
 		}
+		if err := g.current(); err != nil {
+			return err
+		}
 		if err := read(); err != nil {
 			return err
 		}
@@ -139,6 +142,14 @@ func (g grant) root() error {
 		return nil
 	}
 	return wireError(g.view.Root(g.who))
+}
+
+// current is for those whose token is of the present revision, and for nobody.
+func (g grant) current() error {
+	if g.view == nil {
+		return nil
+	}
+	return wireError(g.view.Current(g.who))
 }
 
 // isRoot is root for those who go on without.

@@ -72,6 +72,15 @@ func (v *View) check(who Identity, key, end []byte, kind func(*permissions) inte
 	return nil
 }
 
+// Current fails if the identity is from another revision, older or, after a restart, newer. etcd wants it
+// of whoever only reads.
+func (v *View) Current(who Identity) error {
+	if who.Revision != 0 && who.Revision != v.revision {
+		return ErrOldRevision
+	}
+	return nil
+}
+
 // Root fails unless the user has the role root. As in etcd, the revision of the identity does not matter.
 func (v *View) Root(who Identity) error {
 	if who.User == "" {
