@@ -148,7 +148,8 @@ func (s *kvService) Txn(ctx context.Context, r *pb.TxnRequest) (*pb.TxnResponse,
 
 // permitTxn checks everything about a transaction but whether it is valid.
 func (s *kvService) permitTxn(g grant, r *pb.TxnRequest, admitted bool) error {
-	if !isReadOnly(r) { // etcd replicates the others
+	readOnly := isReadOnly(r)
+	if !readOnly { // etcd replicates the others
 		if err := s.checkSize(r, g); err != nil {
 			return err
 		}
@@ -162,6 +163,9 @@ func (s *kvService) permitTxn(g grant, r *pb.TxnRequest, admitted bool) error {
 	}
 	if err := s.mayTxn(g, r); err != nil {
 		return err
+	}
+	if readOnly {
+		return g.current()
 	}
 	if !admitted {
 		return rpctypes.ErrGRPCPermissionDenied
