@@ -154,9 +154,18 @@ func (r authMaker) password(user string) string { return pick(r, user, user, use
 
 func (r authMaker) key() []byte { return []byte(pick(r, "a", "b", "bb", "c", "d", "e")) }
 
-// end is that of a range from some key on; some of these ranges are empty.
-func (r authMaker) end() []byte {
-	return []byte(pick(r, "", "", "", "b", "c", "d", "e", "f", "\x00", "a"))
+// end is that of a range which begins with key.
+func (r authMaker) end(key []byte) []byte {
+	end := pick(r, "", "", "", "b", "c", "d", "e", "f", "\x00")
+	if len(end) > 0 && end != "\x00" && end <= string(key) {
+		return nil // see permissionOfNothing
+	}
+	return []byte(end)
+}
+
+func (r authMaker) span() (key, end []byte) {
+	key = r.key()
+	return key, r.end(key)
 }
 
 func (r authMaker) chance(percent int) bool { return r.IntN(100) < percent }
@@ -187,7 +196,8 @@ func (r authMaker) keys() proto.Message {
 	case n < 8:
 		return r.txn(2)
 	default:
-		create := &pb.WatchCreateRequest{Key: r.key(), RangeEnd: r.end()}
+		key, end := r.span()
+		create := &pb.WatchCreateRequest{Key: key, RangeEnd: end}
 		if r.chance(10) {
 			create.Key = nil
 		}
@@ -199,7 +209,8 @@ func (r authMaker) keys() proto.Message {
 }
 
 func (r authMaker) readRange() *pb.RangeRequest {
-	request := &pb.RangeRequest{Key: r.key(), RangeEnd: r.end(), Serializable: r.chance(30)}
+	key, end := r.span()
+	request := &pb.RangeRequest{Key: key, RangeEnd: end, Serializable: r.chance(30)}
 	if r.chance(5) {
 		request.Key = nil
 	}
@@ -228,7 +239,7 @@ func (r authMaker) put() *pb.PutRequest {
 func (r authMaker) delete() *pb.DeleteRangeRequest {
 	request := &pb.DeleteRangeRequest{Key: r.key(), PrevKv: r.chance(30)}
 	if r.chance(30) {
-		request.RangeEnd = r.end()
+		request.RangeEnd = r.end(request.GetKey())
 	}
 	if r.chance(5) {
 		request.Key = nil
@@ -239,8 +250,9 @@ func (r authMaker) delete() *pb.DeleteRangeRequest {
 func (r authMaker) txn(depth int) *pb.TxnRequest {
 	txn := new(pb.TxnRequest)
 	if r.chance(30) {
+		key, end := r.span()
 		txn.Compare = append(txn.Compare, &pb.Compare{
-			Key: r.key(), RangeEnd: r.end(), Target: pb.Compare_VERSION, Result: pb.Compare_GREATER,
+			Key: key, RangeEnd: end, Target: pb.Compare_VERSION, Result: pb.Compare_GREATER,
 			TargetUnion: &pb.Compare_Version{Version: 0},
 		})
 	}
@@ -355,12 +367,15 @@ func (r authMaker) administration() proto.Message {
 	case 18:
 		grant := &pb.AuthRoleGrantPermissionRequest{Name: r.role()}
 		if !r.chance(5) {
-			grant.Perm = &authpb.Permission{
-				PermType: authpb.Permission_Type(r.IntN(3)), Key: r.key(), RangeEnd: r.end(),
+			key, end := r.span()
+			if r.chance(10) {
+				end = []byte("a") // no range
 			}
+			grant.Perm = &authpb.Permission{PermType: authpb.Permission_Type(r.IntN(3)), Key: key, RangeEnd: end}
 		}
 		return grant
 	default:
-		return &pb.AuthRoleRevokePermissionRequest{Role: r.role(), Key: r.key(), RangeEnd: r.end()}
+		key, end := r.span()
+		return &pb.AuthRoleRevokePermissionRequest{Role: r.role(), Key: key, RangeEnd: end}
 	}
 }
