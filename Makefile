@@ -71,6 +71,12 @@ fuzz: ## each fuzz target of FUZZPKG (default: all) for FUZZTIME
 	  done; \
 	done
 FUZZTIME ?= 60s
+
+.PHONY: fuzz-etcd
+fuzz-etcd: build ## FUZZETCD rounds of new random requests and watches to a real etcd and the store
+	cd $(ETCD) && MESHBRIDGE=$(BIN)/meshbridge $(GO) test -count=$(FUZZETCD) -timeout 2h \
+	  -run 'Random|WatchStreams|WatchOver|Linearizable' . -seed 0 -ops 20000
+FUZZETCD ?= 10
 FUZZPKG ?= ./...
 
 $(BIN)/golangci-lint: Makefile
