@@ -62,7 +62,7 @@ func New(c Config) (*Authority, error) {
 	}
 	a := &Authority{
 		fixed: c.Fixed, log: c.Logger, tokens: tokens,
-		hasher: newHasher(c.BcryptCost, max(1, runtime.GOMAXPROCS(0)/2)),
+		hasher: newHasher(c.BcryptCost, max(1, runtime.GOMAXPROCS(0)/2), maxWaiting),
 	}
 	a.view.Store(emptyView())
 	return a, nil

@@ -32,17 +32,18 @@ type hasher struct {
 	digests [32]byte      // the key of digests, which are of no use without it
 	turns   chan struct{} // capacity: how many work; they wait for a place in it
 	waiting atomic.Int64
+	most    int64 // that wait
 }
 
-func newHasher(cost, parallel int) *hasher {
-	h := &hasher{cost: cost, turns: make(chan struct{}, parallel)}
+func newHasher(cost, parallel int, most int64) *hasher {
+	h := &hasher{cost: cost, turns: make(chan struct{}, parallel), most: most}
 	_, _ = rand.Read(h.digests[:]) // never fails
 	return h
 }
 
 // turn waits for permission to burn CPU.
 func (h *hasher) turn(ctx context.Context) (done func(), err error) {
-	if h.waiting.Add(1) > maxWaiting {
+	if h.waiting.Add(1) > h.most {
 		h.waiting.Add(-1)
 		return nil, ErrBusy
 	}

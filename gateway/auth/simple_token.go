@@ -20,7 +20,8 @@ const (
 
 // simpleTokens are random and mean something to this process only.
 type simpleTokens struct {
-	ttl time.Duration
+	ttl  time.Duration
+	most int // tokens
 
 	mu     sync.RWMutex
 	tokens map[string]*list.Element // guarded by mu
@@ -33,8 +34,8 @@ type simpleToken struct {
 	used        time.Time // guarded by simpleTokens.mu
 }
 
-func newSimpleTokens(ttl time.Duration) *simpleTokens {
-	return &simpleTokens{ttl: ttl, tokens: map[string]*list.Element{}, byUse: list.New()}
+func newSimpleTokens(ttl time.Duration, most int) *simpleTokens {
+	return &simpleTokens{ttl: ttl, most: most, tokens: map[string]*list.Element{}, byUse: list.New()}
 }
 
 // issue implements tokens. A token looks like etcd's, where the number is an index of the log.
@@ -43,7 +44,7 @@ func (s *simpleTokens) issue(user string, _ uint64) (string, error) {
 	defer s.mu.Unlock()
 	now := time.Now()
 	for oldest := s.byUse.Front(); oldest != nil; oldest = s.byUse.Front() {
-		if len(s.tokens) < maxSimpleTokens && !s.expired(oldest, now) {
+		if len(s.tokens) < s.most && !s.expired(oldest, now) {
 			break
 		}
 		s.remove(oldest)

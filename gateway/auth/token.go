@@ -38,7 +38,7 @@ func newTokens(spec string, simpleTTL time.Duration) (tokens, error) {
 		if len(options) > 0 {
 			return nil, fmt.Errorf("auth: token options %q: simple tokens have none", spec)
 		}
-		return newSimpleTokens(simpleTTL), nil
+		return newSimpleTokens(simpleTTL, maxSimpleTokens), nil
 	case "jwt":
 		return newJWT(options)
 	}
