@@ -15,7 +15,7 @@ import (
 // InitEtcd does what `apisix init_etcd` does before the server starts: it asks for the version and, unless
 // the role is data_plane, puts a key for every directory. An error is what makes the command give up.
 func (c *Client) InitEtcd(ctx context.Context, dataPlane bool) error {
-	body, err := c.socketRequest(ctx, http.MethodGet, "/version", "")
+	body, err := c.socketRequest(ctx, http.MethodGet, "/version", "", "")
 	if err != nil {
 		return err
 	}
@@ -32,13 +32,23 @@ func (c *Client) InitEtcd(ctx context.Context, dataPlane bool) error {
 	if major < 3 || major == 3 && minor < 4 {
 		return fmt.Errorf("etcd cluster version %s is less than the required 3.4.0", version.Cluster)
 	}
+	token := ""
+	if c.User != "" {
+		body, err := c.socketRequest(ctx, http.MethodPost, "/v3/auth/authenticate", fmt.Sprintf(`{"name":%q,"password":%q}`, c.User, c.Password), "")
+		if err != nil {
+			return err
+		}
+		if token, err = tokenIn(body); err != nil {
+			return err
+		}
+	}
 	if dataPlane {
 		return nil
 	}
 	for _, name := range c.traits.dirs {
 		key := c.prefix + "/" + name + "/"
 		put := fmt.Sprintf(`{"value":"%s", "key":"%s"}`, b64("init_dir"), b64(key))
-		body, err := c.socketRequest(ctx, http.MethodPost, "/v3/kv/put", put)
+		body, err := c.socketRequest(ctx, http.MethodPost, "/v3/kv/put", put, token)
 		if err != nil {
 			return err
 		}
@@ -54,7 +64,7 @@ func (c *Client) InitEtcd(ctx context.Context, dataPlane bool) error {
 }
 
 // socketRequest is a request of luasocket: a connection for each, and an offer to take trailers.
-func (c *Client) socketRequest(ctx context.Context, method, path, body string) (string, error) {
+func (c *Client) socketRequest(ctx context.Context, method, path, body, token string) (string, error) {
 	const timeout = 3 * time.Second
 	dialer := net.Dialer{Timeout: timeout}
 	conn, err := dialer.DialContext(ctx, "tcp", c.host)
@@ -66,6 +76,9 @@ func (c *Client) socketRequest(ctx context.Context, method, path, body string) (
 		return "", fmt.Errorf("%s: %w", path, err)
 	}
 	head := fmt.Sprintf("%s %s HTTP/1.1\r\nhost: %s\r\nuser-agent: LuaSocket 3.1.0\r\nte: trailers\r\nconnection: close, TE\r\n", method, path, c.host)
+	if token != "" {
+		head += "authorization: " + token + "\r\n"
+	}
 	if body != "" {
 		head += fmt.Sprintf("content-length: %d\r\n", len(body))
 	}

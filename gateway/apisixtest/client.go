@@ -22,11 +22,18 @@ type Client struct {
 	// BeforeRead, when set, is called before each read of a watch stream. It may block: that is a
 	// worker which is busy.
 	BeforeRead func()
+	// User and Password are what the client authenticates with; without a user it does not.
+	User, Password string
+	// TokenAge is the age from which the client gets a new token; 0 means 3 minutes.
+	TokenAge time.Duration
 
 	host     string
 	prefix   string
 	traits   traits
 	requests atomic.Int64
+
+	authenticating sync.Mutex
+	credentials    credentials // guarded by authenticating
 
 	mu      sync.Mutex
 	dirs    []*dir                // guarded by mu

@@ -131,10 +131,15 @@ func (m *message) revision() int64 {
 
 // openWatch starts a watch of [key, key+1).
 func (c *Client) openWatch(ctx context.Context, key string, start int64) (*watch, error) {
+	token, err := c.authorization(ctx)
+	if err != nil {
+		return nil, err
+	}
 	connection, err := c.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
+	connection.token = token
 	turn := int(c.requests.Add(1))
 	r, err := connection.post("/v3/watch", object(turn, member{"create_request", []member{
 		{"key", b64(key)}, {"range_end", b64(prefixEnd(key))}, {"start_revision", luaNumber(start)},

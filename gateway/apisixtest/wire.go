@@ -60,6 +60,7 @@ type conn struct {
 	net.Conn
 	reader *bufio.Reader
 	host   string
+	token  string // sent with requests, unless empty
 }
 
 func (c *Client) dial(ctx context.Context) (*conn, error) {
@@ -100,8 +101,11 @@ func (c *conn) post(path, body string) (*response, error) {
 	if err := c.SetDeadline(time.Now().Add(requestTimeout)); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	head := fmt.Sprintf("POST %s HTTP/1.1\r\nContent-Length: %d\r\nHost: %s\r\nUser-Agent: %s\r\n\r\n", path, len(body), c.host, userAgent)
-	for _, segment := range []string{head, body} {
+	head := fmt.Sprintf("POST %s HTTP/1.1\r\nContent-Length: %d\r\nHost: %s\r\nUser-Agent: %s\r\n", path, len(body), c.host, userAgent)
+	if c.token != "" {
+		head += "Authorization: " + c.token + "\r\n"
+	}
+	for _, segment := range []string{head + "\r\n", body} {
 		if _, err := io.WriteString(c, segment); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
@@ -178,6 +182,10 @@ func (r *response) body() (string, error) {
 
 // call makes a unary call on the kept-alive connection, or on a new one if the server has closed it.
 func (c *Client) call(ctx context.Context, path, body string, into any) error {
+	token, err := c.authorization(ctx)
+	if err != nil {
+		return err
+	}
 	for {
 		pooled := c.takePooled()
 		connection := pooled
@@ -187,6 +195,7 @@ func (c *Client) call(ctx context.Context, path, body string, into any) error {
 				return err
 			}
 		}
+		connection.token = token
 		text, status, err := exchange(connection, path, body)
 		switch {
 		case err != nil:
