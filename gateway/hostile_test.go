@@ -169,12 +169,14 @@ func wantSaid(t *testing.T, said string, wants ...string) {
 }
 
 func hugeBody(t *testing.T, s *server, meanwhile func()) {
+	t.Helper()
 	conn := dial(t, s, "POST /v3/kv/put HTTP/1.1\r\nHost: x\r\nContent-Length: 1099511627776\r\n\r\n{")
 	meanwhile()
 	wantSaid(t, wantCutOff(t, conn), "429 Too Many Requests", "larger than max (1099511627776 vs.")
 }
 
 func endlessBody(t *testing.T, s *server, meanwhile func()) {
+	t.Helper()
 	conn := dial(t, s, "POST /v3/kv/put HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
 	meanwhile()
 	go func() {
@@ -196,6 +198,7 @@ func endlessBody(t *testing.T, s *server, meanwhile func()) {
 }
 
 func endlessHeader(t *testing.T, s *server, meanwhile func()) {
+	t.Helper()
 	conn := dial(t, s, "POST /v3/kv/put HTTP/1.1\r\nHost: x\r\n")
 	meanwhile()
 	go func() {
@@ -216,6 +219,7 @@ func endlessHeader(t *testing.T, s *server, meanwhile func()) {
 }
 
 func slowHeader(t *testing.T, s *server, meanwhile func()) {
+	t.Helper()
 	for _, said := range []string{"", "P", "PRI * HTTP/2.0\r\n", "POST /v3/kv/put HTTP/1.1\r\nHost: x\r\nX-"} {
 		conn := dial(t, s, said)
 		meanwhile()
@@ -233,12 +237,14 @@ func slowHeader(t *testing.T, s *server, meanwhile func()) {
 }
 
 func slowBody(t *testing.T, s *server, meanwhile func()) {
+	t.Helper()
 	conn := dial(t, s, "POST /v3/kv/put HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
 	meanwhile()
 	wantSaid(t, wantCutOff(t, conn), "400 Bad Request", "reading the request", "timeout")
 }
 
 func idleConnection(t *testing.T, s *server, meanwhile func()) {
+	t.Helper()
 	conn := dial(t, s, "GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
 	meanwhile()
 	wantSaid(t, wantCutOff(t, conn), "200 OK")
@@ -256,6 +262,7 @@ func fill(t *testing.T, s *server) (total int) {
 }
 
 func unreadRange(t *testing.T, s *server, meanwhile func()) {
+	t.Helper()
 	total, goroutines := fill(t, s), runtime.NumGoroutine()
 	body := `{"key":"AA==","range_end":"AA=="}`
 	conn := dial(t, s, fmt.Sprintf("POST /v3/kv/range HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
@@ -273,6 +280,7 @@ func unreadRange(t *testing.T, s *server, meanwhile func()) {
 }
 
 func unreadWatch(t *testing.T, s *server, meanwhile func()) {
+	t.Helper()
 	total := fill(t, s)
 	body := `{"create_request":{"key":"AA==","range_end":"AA==","start_revision":1}}`
 	conn := dial(t, s, fmt.Sprintf("POST /v3/watch HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
@@ -303,13 +311,14 @@ func drop(t *testing.T, s *server) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Compact(within(t), r.Header.Revision); err != nil {
+	if _, err := c.Compact(within(t), r.Header.GetRevision()); err != nil {
 		t.Fatal(err)
 	}
 	_ = c.Close()
 }
 
 func manyWatches(t *testing.T, s *server, meanwhile func()) {
+	t.Helper()
 	const asked, served = 1000, 100
 	stream := watchRaw(t, s, strings.Repeat(`{"create_request":{"key":"YQ=="}}`, asked))
 	refused := 0
@@ -330,6 +339,7 @@ func manyWatches(t *testing.T, s *server, meanwhile func()) {
 }
 
 func manyStreams(t *testing.T, s *server, meanwhile func()) {
+	t.Helper()
 	conn, err := grpc.NewClient(s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -373,6 +383,7 @@ func manyStreams(t *testing.T, s *server, meanwhile func()) {
 }
 
 func manyConnections(t *testing.T, s *server, meanwhile func()) {
+	t.Helper()
 	var conns []net.Conn
 	for range 10 {
 		conn, err := net.Dial("tcp", s.addr)
@@ -408,6 +419,7 @@ func manyConnections(t *testing.T, s *server, meanwhile func()) {
 }
 
 func smuggledRequests(t *testing.T, s *server, meanwhile func()) {
+	t.Helper()
 	const hidden = "POST /v3/kv/put HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{\"key\":\"L2E=\"}"
 	head := "POST /v3/kv/range HTTP/1.1\r\nHost: x\r\n"
 	for name, request := range map[string]string{
@@ -445,6 +457,7 @@ func smuggledRequests(t *testing.T, s *server, meanwhile func()) {
 }
 
 func garbageFrames(t *testing.T, s *server, meanwhile func()) {
+	t.Helper()
 	const settings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 	for _, garbage := range []string{
 		"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -464,6 +477,7 @@ func garbageFrames(t *testing.T, s *server, meanwhile func()) {
 }
 
 func hugeMetadata(t *testing.T, s *server, meanwhile func()) {
+	t.Helper()
 	conn, err := grpc.NewClient(s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -478,6 +492,7 @@ func hugeMetadata(t *testing.T, s *server, meanwhile func()) {
 }
 
 func hugeMessage(t *testing.T, s *server, meanwhile func()) {
+	t.Helper()
 	c := etcdClient(t, s)
 	for size, want := range map[int]string{
 		1000:      "etcdserver: request is too large",
@@ -494,6 +509,7 @@ func hugeMessage(t *testing.T, s *server, meanwhile func()) {
 
 // resetFlood opens streams and resets them as fast as it can, before they are served.
 func resetFlood(t *testing.T, s *server, meanwhile func()) {
+	t.Helper()
 	conn := dial(t, s, http2.ClientPreface)
 	go func() { _, _ = io.Copy(io.Discard, conn) }()
 	framer := http2.NewFramer(conn, nil)
@@ -503,8 +519,12 @@ func resetFlood(t *testing.T, s *server, meanwhile func()) {
 	var header bytes.Buffer
 	encoder := hpack.NewEncoder(&header)
 	for _, field := range [][2]string{
-		{":method", "POST"}, {":scheme", "http"}, {":path", "/etcdserverpb.Watch/Watch"}, {":authority", "x"},
-		{"content-type", "application/grpc"}, {"te", "trailers"},
+		{":method", "POST"},
+		{":scheme", "http"},
+		{":path", "/etcdserverpb.Watch/Watch"},
+		{":authority", "x"},
+		{"content-type", "application/grpc"},
+		{"te", "trailers"},
 	} {
 		if err := encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1], Sensitive: true}); err != nil {
 			t.Fatal(err)

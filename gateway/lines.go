@@ -74,7 +74,7 @@ type lineWriter interface {
 }
 
 // serveLines serves the watch or the keep-alive stream of path until the client ends it or ctx does. The
-// error, if the client is there to be told, is a gRPC status.
+// error is for the client, if ctx has not ended.
 func (h *httpHandler) serveLines(ctx context.Context, path string, requests io.Reader, out lineWriter) error {
 	values := newValueReader(requests, h.cfg.Limits.bodyBytes())
 	var err error
@@ -83,15 +83,12 @@ func (h *httpHandler) serveLines(ctx context.Context, path string, requests io.R
 		err = h.watchLines(ctx, values, out)
 	} else {
 		method = pb.Lease_LeaseKeepAlive_FullMethodName
-		err = (&leaseService{endpoint: h.endpoint}).LeaseKeepAlive(
+		err = (&leaseService{endpoint: h.endpoint}).LeaseKeepAlive( //nolint:contextcheck // the stream has it
 			&grpc.GenericServerStream[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse]{
 				ServerStream: &lineStream{ctx: ctx, values: values, out: out},
 			})
 	}
 	h.metrics.count(transportHTTP, method, err)
-	if ctx.Err() != nil {
-		return nil
-	}
 	return err
 }
 
@@ -181,9 +178,10 @@ func (s *lineStream) SetTrailer(metadata.MD) {}
 // serveHTTP2 serves a stream in both directions.
 func (h *httpHandler) serveHTTP2(w http.ResponseWriter, r *http.Request) {
 	out := &bodyLines{w: w, conn: http.NewResponseController(w), stall: h.cfg.Limits.StallTimeout}
-	err := h.serveLines(h.withToken(r), r.URL.Path, r.Body, out)
+	ctx := h.withToken(r)
+	err := h.serveLines(ctx, r.URL.Path, r.Body, out) //nolint:contextcheck // it is r.Context() with a token
 	switch {
-	case err == nil:
+	case err == nil, ctx.Err() != nil:
 	case !out.started:
 		writeStreamError(w, err)
 	case !errors.Is(err, rpctypes.ErrGRPCStopped): // see httpSink.end

@@ -53,7 +53,7 @@ func (h *httpHandler) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer h.sockets.Done()
-	err = h.serveSocket(s, r)
+	err = h.serveSocket(ctx, s, r)
 	_ = s.end()
 	switch {
 	case errors.Is(err, rpctypes.ErrGRPCStopped):
@@ -86,9 +86,10 @@ func (e *endpoint) beginSocket(s *socket) bool {
 	return true
 }
 
-// serveSocket serves the call that r asks for.
-func (h *httpHandler) serveSocket(s *socket, r *http.Request) error {
-	call := r.Clone(s.ctx)
+// serveSocket serves the call that r asks for until ctx ends. What the client can be told, it has been;
+// the error is for closing the connection.
+func (h *httpHandler) serveSocket(ctx context.Context, s *socket, r *http.Request) error {
+	call := r.Clone(ctx)
 	call.Method = http.MethodPost
 	switch token, err := r.Cookie(tokenCookie); {
 	case err == nil:
@@ -98,8 +99,8 @@ func (h *httpHandler) serveSocket(s *socket, r *http.Request) error {
 		call.Header.Set("Authorization", "Bearer "+strings.TrimSpace(token))
 	}
 	if path := r.URL.Path; path == pathWatch || path == pathKeepAlive {
-		err := h.serveLines(h.withToken(call), path, s, s)
-		if err != nil && !errors.Is(err, rpctypes.ErrGRPCStopped) {
+		err := h.serveLines(h.withToken(call), path, s, s) //nolint:contextcheck // it is ctx with a token
+		if err != nil && ctx.Err() == nil && !errors.Is(err, rpctypes.ErrGRPCStopped) {
 			body, jsonErr := streamErrorJSON(status.Convert(err))
 			if jsonErr == nil {
 				jsonErr = s.writeLine(body)
@@ -108,8 +109,8 @@ func (h *httpHandler) serveSocket(s *socket, r *http.Request) error {
 		}
 		return err
 	}
-	first, err := s.next()
-	if err != nil {
+	first := s.next()
+	if first == nil {
 		return nil // the client is gone
 	}
 	// Going on to read answers pings, and notices that the client leaves.
@@ -133,15 +134,15 @@ type socket struct {
 	response io.WriteCloser // the message that is being written
 }
 
-// next reads one message.
-func (s *socket) next() ([]byte, error) {
+// next reads one message. When there can be none it ends the call and returns nil.
+func (s *socket) next() []byte {
 	_, message, err := s.conn.Read(s.ctx)
 	if err != nil {
 		s.cancel()
-		return nil, err
+		return nil
 	}
 	s.asked.Store(true)
-	return message, nil
+	return message
 }
 
 // Read implements io.Reader over all messages, each with an end of line. When there can be no more it

@@ -37,7 +37,7 @@ func TestWebSocketsAnswerAsThoseOfEtcd(t *testing.T) {
 			{[]string{`{"cancel_request":{"watch_id":"5"}}`}, 1},
 		}},
 		{"a request in two messages", "/v3/watch", nil, []turn{{[]string{`{"create_request":`, `{"key":"YQ=="}}`}, 1}}},
-		{"two requests in a message", "/v3/watch", nil, []turn{{[]string{`{"create_request":{}} {"progress_request":{}}{"cancel_request":{}}`}, 2}}},
+		{"two requests in a message", "/v3/watch", nil, []turn{{[]string{`{"create_request":{}} {"cancel_request":{}}{"create_request":{}}`}, 3}}},
 		{"a refused watch", "/v3/watch", nil, []turn{{[]string{`{"create_request":{"start_revision":-1}}`}, 1}, {[]string{`{"create_request":{}}`}, 1}}},
 		{"keep alive", "/v3/lease/keepalive", nil, []turn{{[]string{`{"ID":7}`}, 1}, {[]string{`{"ID":"8"}`, `{"ID":"7"}`}, 2}}},
 		{"the old path", "/v3beta/watch", nil, []turn{{[]string{`{"create_request":{}}`}, 1}}},
