@@ -34,6 +34,11 @@ var (
 		meshbridge: `has the last revision whose events were sent`,
 		why:        `APISIX resumes after the revision in the header, and would miss what had not come yet`,
 	}
+	headerOfCreation = difference{
+		etcd:       `may say that a watch without a start was created at a revision whose events it is still going to send`,
+		meshbridge: `sends events after the revision of the creation only, and all of them`,
+		why:        `a client that reads at that revision and then follows the watch would apply changes twice`,
+	}
 	compactedWatch = difference{
 		etcd:       `keeps a watch that a compaction has canceled until the client cancels it too, which it answers; until then the stream gets no progress`,
 		meshbridge: `forgets the watch`,

@@ -198,7 +198,7 @@ func someTxn(random *rand.Rand, value []byte) *pb.TxnRequest {
 }
 
 // watch is one watcher: it opens streams one after the other, and leaves the
-// last one open. Every third one uses HTTP, and every fourth reads slowly.
+// last one open. Some use HTTP, some etcd's client, and every fourth reads slowly.
 func (run *watchRun) watch(t *testing.T, i int, random *rand.Rand) *watchSession {
 	for n := range watchSessions {
 		last := n == watchSessions-1
@@ -216,9 +216,19 @@ func (run *watchRun) watch(t *testing.T, i int, random *rand.Rand) *watchSession
 			slow = run.everyFewRevisions()
 		}
 		name := fmt.Sprintf("%s, watcher %d, stream %d", run.server.name, i, n)
-		if i%3 == 2 {
+		switch {
+		case i%5 == 4:
+			create := run.someCreate(random)
+			create.StartRevision = max(0, create.GetStartRevision())
+			if invalid(create) != "" { // which the client does not pass on
+				create.RangeEnd = nil
+			}
+			create.Filters, create.Fragment, create.ProgressNotify = nil, false, true
+			session.creates = []*pb.WatchCreateRequest{create}
+			session.log = watchClient(t, name, run.client, slow, create)
+		case i%3 == 2:
 			session.log = watchHTTP(t, name, run.server, slow, session.creates...)
-		} else {
+		default:
 			run.drive(t, session, name, slow, random)
 		}
 		if last {

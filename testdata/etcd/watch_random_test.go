@@ -275,6 +275,7 @@ func TestWatchOverHTTPIsSentTheLinesOfEtcd(t *testing.T) {
 		compareCalls(t, r, 1, a, b)
 		compaction.Revision = r.revision
 	}
+	r.compacted[r.revision] = true
 	everything := &pb.WatchCreateRequest{Key: []byte{0}, RangeEnd: []byte{0}, PrevKv: true}
 	for name, creates := range map[string][]*pb.WatchCreateRequest{
 		"live":      {{Key: []byte("b"), RangeEnd: []byte("a")}, {Key: []byte("a"), StartRevision: -5}, everything},

@@ -31,7 +31,7 @@ type watchChecker struct {
 	creates []*pb.WatchCreateRequest // as sent
 	cancels map[int64]bool           // ids whose end the client has asked for
 	// better is whether the promises of meshbridge hold that etcd does not make;
-	// see headerOfCatchUp and compactedWatch.
+	// see headerOfCatchUp, headerOfCreation and compactedWatch.
 	better bool
 
 	created int // requests that were answered
@@ -110,14 +110,14 @@ func (c *watchChecker) create(f *pb.WatchResponse) error {
 		return errors.New("events in the response that creates a watch")
 	}
 	if f.GetCanceled() {
-		if id != -1 || f.GetCancelReason() != refusal(request, c.live) || f.GetCancelReason() == "" {
-			return fmt.Errorf("create %v was refused as %d with %q, want %q", request, id, f.GetCancelReason(), refusal(request, c.live))
+		if id != -1 || f.GetCancelReason() != c.refusal(request) || f.GetCancelReason() == "" {
+			return fmt.Errorf("create %v was refused as %d with %q, want %q", request, id, f.GetCancelReason(), c.refusal(request))
 		}
 		return nil
 	}
 	switch {
-	case refusal(request, c.live) != "":
-		return fmt.Errorf("create %v was accepted, want %q", request, refusal(request, c.live))
+	case c.refusal(request) != "":
+		return fmt.Errorf("create %v was accepted, want %q", request, c.refusal(request))
 	case c.live[id] != nil, request.GetWatchId() != 0 && id != request.GetWatchId():
 		return fmt.Errorf("create %v got the id %d", request, id)
 	case revision < c.truth.base, revision > c.truth.last():
@@ -127,27 +127,40 @@ func (c *watchChecker) create(f *pb.WatchResponse) error {
 	if w.start == 0 {
 		w.start = revision + 1
 	}
-	for r := max(w.start, c.truth.base+1); r <= c.truth.last(); r++ {
-		for _, e := range c.truth.events[r-c.truth.base-1] {
+	w.expect(c.truth)
+	c.live[id] = w
+	return nil
+}
+
+// expect works out the events from the start on.
+func (w *checkedWatch) expect(truth *written) {
+	w.expected = nil
+	for r := max(w.start, truth.base+1); r <= truth.last(); r++ {
+		for _, e := range truth.events[r-truth.base-1] {
 			if w.wants(e) {
 				w.expected = append(w.expected, e)
 			}
 		}
 	}
-	c.live[id] = w
-	return nil
 }
 
 // refusal is the reason for which a request makes no watch, or none.
-func refusal(r *pb.WatchCreateRequest, live map[int64]*checkedWatch) string {
+func (c *watchChecker) refusal(r *pb.WatchCreateRequest) string {
+	id := r.GetWatchId()
+	if id != 0 && (c.live[id] != nil || !c.better && c.compacted[id]) && invalid(r) == "" {
+		return "mvcc: duplicate watch ID provided on the WatchStream"
+	}
+	return invalid(r)
+}
+
+// invalid is the reason for which a request makes no watch on any stream.
+func invalid(r *pb.WatchCreateRequest) string {
 	end := r.GetRangeEnd()
 	switch {
 	case r.GetStartRevision() < 0:
 		return "etcdserver: mvcc: required revision has been compacted"
 	case len(end) > 0 && !bytes.Equal(end, []byte{0}) && bytes.Compare(r.GetKey(), end) >= 0:
 		return "mvcc: watcher range is empty"
-	case r.GetWatchId() != 0 && live[r.GetWatchId()] != nil:
-		return "mvcc: duplicate watch ID provided on the WatchStream"
 	}
 	return ""
 }
@@ -204,6 +217,10 @@ func (c *watchChecker) canceled(w *checkedWatch, f *pb.WatchResponse) error {
 }
 
 func (c *watchChecker) events(w *checkedWatch, f *pb.WatchResponse) error {
+	if first := revisionOf(f.GetEvents()[0]); !c.better && w.request.GetStartRevision() == 0 && w.sent == 0 && first < w.start {
+		w.start = first
+		w.expect(c.truth)
+	}
 	var last int64
 	for _, e := range f.GetEvents() {
 		if len(w.expected) == 0 {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -185,6 +186,40 @@ func watchHTTP(t *testing.T, name string, s server, gate gate, creates ...*pb.Wa
 		cancel()
 		reader.Wait()
 		transport.CloseIdleConnections()
+	})
+	return w
+}
+
+// watchClient opens one watch with etcd's own client, which follows it over
+// streams of its own making and numbers it itself.
+func watchClient(t *testing.T, name string, client *clientv3.Client, gate gate, create *pb.WatchCreateRequest) *watchLog {
+	t.Helper()
+	options := []clientv3.OpOption{
+		clientv3.WithRange(string(create.GetRangeEnd())), clientv3.WithRev(create.GetStartRevision()), clientv3.WithCreatedNotify(),
+		clientv3.WithProgressNotify(),
+	}
+	if create.GetPrevKv() {
+		options = append(options, clientv3.WithPrevKV())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	responses := client.Watch(ctx, string(create.GetKey()), options...)
+	w := newWatchLog(name, cancel)
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		for r := range responses {
+			gate.pass(ctx)
+			if ctx.Err() != nil {
+				break // what follows is the client's
+			}
+			w.add(&pb.WatchResponse{
+				Header: r.Header, Created: r.Created, Canceled: r.Canceled, CompactRevision: r.CompactRevision, Events: r.Events,
+			})
+		}
+		w.end(errors.New("the watch has ended"))
+	})
+	t.Cleanup(func() {
+		cancel()
+		reader.Wait()
 	})
 	return w
 }
