@@ -67,9 +67,11 @@ func (h *httpHandler) serveVersion(w http.ResponseWriter, _ *http.Request) {
 // a single server.
 func (h *httpHandler) serveOldHealth(w http.ResponseWriter, r *http.Request) {
 	if reason := h.alarmReason(r.URL.Query()); reason != "" {
+		h.metrics.health.failures.Add(1)
 		http.Error(w, fmt.Sprintf(`{"health":"false","reason":%q}`, reason), http.StatusServiceUnavailable)
 		return
 	}
+	h.metrics.health.successes.Add(1)
 	w.Header().Set("Content-Type", textContentType)
 	_, err := w.Write([]byte(`{"health":"true","reason":""}`))
 	h.written(err)

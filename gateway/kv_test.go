@@ -256,19 +256,6 @@ func TestMaintenanceAndCluster(t *testing.T) {
 	if later, err := c.HashKV(ctx, s.addr, 0); err != nil || later.Hash == first.Hash {
 		t.Errorf("hash after a change: %v, %v", later, err)
 	}
-	for name, err := range map[string]error{
-		"snapshot": func() error {
-			r, err := pb.NewMaintenanceClient(c.ActiveConnection()).Snapshot(ctx, &pb.SnapshotRequest{})
-			if err == nil {
-				_, err = r.Recv()
-			}
-			return err
-		}(),
-	} {
-		if status.Code(err) != codes.Unimplemented {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
 }
 
 // The bridge owns some keys, ignores writes of others, and leaves the rest to clients.

@@ -126,7 +126,7 @@ func TestMethods(t *testing.T) {
 		{"POST", "/version", 405, "Method Not Allowed\n"},
 		{"GET", "/", 404, "404 page not found\n"},
 		{"POST", "/v3alpha/kv/range", 404, "404 page not found\n"},
-		{"HEAD", "/health", 200, ""},
+		{"HEAD", "/health", 405, ""},
 	} {
 		request, err := http.NewRequestWithContext(within(t), test.method, s.url+test.path, nil)
 		if err != nil {

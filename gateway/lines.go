@@ -88,7 +88,7 @@ func (h *httpHandler) serveLines(ctx context.Context, path string, requests io.R
 				ServerStream: &lineStream{ctx: ctx, values: values, out: out},
 			})
 	}
-	h.metrics.count(transportHTTP, method, err)
+	h.metrics.countHTTP(method, err)
 	return err
 }
 

@@ -21,7 +21,7 @@ const (
 // bounded by nothing and a slow reader costs one buffer.
 func (h *httpHandler) serveRange(w http.ResponseWriter, r *http.Request, body []byte) {
 	result, err := h.rangeJSON(r, body)
-	h.metrics.count(transportHTTP, methodRange, err)
+	h.metrics.countHTTP(methodRange, err)
 	if err != nil {
 		writeError(w, err)
 		return

@@ -69,17 +69,16 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("gateway: %w", err)
 		}
 	}
-	m := newMetrics()
-	if cfg.Registerer != nil {
-		if err := cfg.Registerer.Register(m); err != nil {
-			return nil, fmt.Errorf("gateway: registering metrics: %w", err)
-		}
-	}
-	s := &Server{cfg: cfg, store: cfg.Store, auth: cfg.Auth, log: cfg.Logger, metrics: m, base64: newBase64Pairs(), ready: make(chan struct{})}
+	s := &Server{cfg: cfg, store: cfg.Store, auth: cfg.Auth, log: cfg.Logger, metrics: newMetrics(), base64: newBase64Pairs(), ready: make(chan struct{})}
 	close(s.ready)
 	s.snapshots = make(chan struct{}, 1)
 	for _, a := range cfg.Alarms {
 		s.alarms.set(alarm{kind: a.GetAlarm(), member: a.GetMemberID()}, true)
+	}
+	if cfg.Registerer != nil {
+		if err := cfg.Registerer.Register(newCollector(s)); err != nil {
+			return nil, fmt.Errorf("gateway: registering metrics: %w", err)
+		}
 	}
 	return s, nil
 }
@@ -219,12 +218,16 @@ func (e *endpoint) isStopping() bool {
 	}
 }
 
+// readBufferBytes is what an idle gRPC connection keeps for reading: enough for a watch request or a small
+// put, and an eighth of gRPC's default. Larger messages bypass the buffer.
+const readBufferBytes = 4 << 10
+
 // grpcServer makes the gRPC server with all services.
 func (e *endpoint) grpcServer() *grpc.Server {
 	limits := e.cfg.Limits
 	server := grpc.NewServer(
 		grpc.Creds(newAcceptedCredentials()),
-		grpc.ForceServerCodecV2(newWatchCodec()),
+		grpc.ForceServerCodecV2(newWatchCodec(&e.metrics.wire)),
 		grpc.MaxRecvMsgSize(limits.messageBytes()),
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.MaxHeaderListSize(uint32(limits.HeaderBytes)),
@@ -232,6 +235,8 @@ func (e *endpoint) grpcServer() *grpc.Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: limits.KeepaliveMinTime}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: limits.KeepaliveInterval, Timeout: limits.KeepaliveTimeout}),
 		grpc.ConnectionTimeout(limits.HeaderTimeout),
+		grpc.ReadBufferSize(readBufferBytes),
+		grpc.SharedWriteBuffer(true),
 		grpc.WaitForHandlers(true),
 		grpc.UnaryInterceptor(e.metrics.unary),
 		grpc.StreamInterceptor(e.metrics.stream),

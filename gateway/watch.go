@@ -72,6 +72,8 @@ func (e *endpoint) newWatchStream(ctx context.Context, sink watchSink, f form, m
 // run serves the first requests and then those that come, until the client's side has ended, the
 // endpoint stops or a response cannot be sent.
 func (ws *watchStream) run(first []*pb.WatchRequest, requests <-chan *pb.WatchRequest, ended <-chan error) error {
+	ws.metrics.streams.Add(1)
+	defer ws.metrics.streams.Add(-1)
 	defer ws.close()
 	for _, request := range first {
 		if err := ws.handle(request); err != nil {
@@ -151,7 +153,7 @@ func (ws *watchStream) close() {
 func (ws *watchStream) drop(w *watcher) {
 	w.cursor.Close()
 	delete(ws.watchers, w.id)
-	ws.metrics.watchers.Dec()
+	ws.metrics.watchers.Add(-1)
 	if len(ws.watchers) == 0 {
 		ws.delivery.leave(&ws.mark)
 	}
@@ -171,7 +173,7 @@ func (ws *watchStream) drain() (changed <-chan struct{}, more bool, err error) {
 		var compacted *store.CompactedError
 		switch {
 		case errors.As(err, &compacted):
-			ws.metrics.overtaken.Inc()
+			ws.metrics.overtaken.Add(1)
 			if err := ws.cancelCompacted(w, compacted.CompactRevision); err != nil {
 				return nil, false, err
 			}
@@ -188,7 +190,7 @@ func (ws *watchStream) drain() (changed <-chan struct{}, more bool, err error) {
 			if err != nil {
 				return nil, false, err
 			}
-			ws.metrics.events.Add(float64(events))
+			ws.metrics.events.Add(int64(events))
 			w.quiet = w.quiet && events == 0
 			clear(ws.batch)
 			ws.batch = ws.batch[:0]
@@ -295,7 +297,7 @@ func (ws *watchStream) create(r *pb.WatchCreateRequest) error {
 	// Before anybody can wait for the watch, the stream says how far back it is.
 	ws.mark.include(cursor.Position(), len(ws.watchers) == 0)
 	ws.watchers[id] = w
-	ws.metrics.watchers.Inc()
+	ws.metrics.watchers.Add(1)
 	ws.delivery.join(&ws.mark)
 	return ws.sink.control(&pb.WatchResponse{Header: ws.header(cursor.Start()), WatchId: id, Created: true})
 }

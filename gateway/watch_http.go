@@ -31,7 +31,7 @@ func (h *httpHandler) serveWatch(w http.ResponseWriter, r *http.Request, body []
 	ctx := h.withToken(r)
 	requests, err := h.watchRequests(ctx, body)
 	if err != nil {
-		h.metrics.count(transportHTTP, methodWatch, err)
+		h.metrics.countHTTP(methodWatch, err)
 		writeStreamError(w, err)
 		return
 	}
@@ -49,7 +49,7 @@ func (h *httpHandler) serveWatch(w http.ResponseWriter, r *http.Request, body []
 	go func() {
 		defer h.disown(conn)
 		err := h.runWatch(ctx, sink, requests)
-		h.metrics.count(transportHTTP, methodWatch, err)
+		h.metrics.countHTTP(methodWatch, err)
 	}()
 }
 
