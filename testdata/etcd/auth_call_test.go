@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -294,5 +293,5 @@ func (k tokens) names() []string {
 
 // describe is a request as a failure shows it.
 func describe(request proto.Message, token field, name string) string {
-	return strings.TrimSpace(fmt.Sprintf("%T %v as %q in %q", request, request, name, token.name))
+	return fmt.Sprintf("%T %.300s as %q in %q", request, fmt.Sprint(request), name, token.name)
 }

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -9,6 +10,7 @@ import (
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -378,4 +380,77 @@ func (r authMaker) administration() proto.Message {
 		key, end := r.span()
 		return &pb.AuthRoleRevokePermissionRequest{Role: r.role(), Key: key, RangeEnd: end}
 	}
+}
+
+// A request with several things wrong hears of the one that etcd would find
+// first: whether it is well formed, then whose it is, then its size, and last
+// what its sender may do.
+func TestMistakesAreFoundInEtcdsOrder(t *testing.T) {
+	t.Parallel()
+	large := bytes.Repeat([]byte("x"), 3<<19)
+	put := func(key string, value []byte) *pb.RequestOp {
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte(key), Value: value}}}
+	}
+	read := &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte("a")}}}
+	requests := []proto.Message{
+		&pb.RangeRequest{},
+		&pb.RangeRequest{Key: []byte("z"), SortOrder: 9},
+		&pb.RangeRequest{Key: []byte("a"), Revision: 1e9},
+		&pb.RangeRequest{Key: large},
+		&pb.PutRequest{},
+		&pb.PutRequest{Key: []byte("z"), Value: large},
+		&pb.PutRequest{Value: large},
+		&pb.PutRequest{Key: []byte("z"), Value: []byte("v"), IgnoreValue: true},
+		&pb.PutRequest{Key: []byte("z"), Lease: 1, IgnoreLease: true},
+		&pb.PutRequest{Key: []byte("z"), Lease: 999},
+		&pb.PutRequest{Key: []byte("b"), Lease: 999},
+		&pb.PutRequest{Key: []byte("b"), IgnoreValue: true},
+		&pb.DeleteRangeRequest{},
+		&pb.DeleteRangeRequest{Key: large},
+		&pb.TxnRequest{},
+		&pb.TxnRequest{Success: []*pb.RequestOp{{}}},
+		&pb.TxnRequest{Success: []*pb.RequestOp{put("z", nil), put("z", nil)}},
+		&pb.TxnRequest{Success: []*pb.RequestOp{put("z", nil), put("", nil)}},
+		&pb.TxnRequest{Success: []*pb.RequestOp{put("z", large), put("z", nil)}},
+		&pb.TxnRequest{Success: []*pb.RequestOp{put("z", large)}},
+		&pb.TxnRequest{Success: slices.Repeat([]*pb.RequestOp{read}, 129)},
+		&pb.TxnRequest{Success: []*pb.RequestOp{read}, Compare: []*pb.Compare{{Key: []byte("a"), Target: pb.Compare_VALUE, TargetUnion: &pb.Compare_Value{Value: large}}}},
+		&pb.CompactionRequest{Revision: 1e9},
+		&pb.LeaseGrantRequest{TTL: 1e12},
+		&pb.LeaseRevokeRequest{ID: 999},
+		&pb.LeaseKeepAliveRequest{ID: 999},
+		&pb.LeaseTimeToLiveRequest{ID: 999},
+		&pb.LeaseTimeToLiveRequest{ID: 999, Keys: true},
+		&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte("z"), StartRevision: -1}}},
+		&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte("z"), RangeEnd: []byte("y")}}},
+		&pb.MemberRemoveRequest{ID: 1},
+		&pb.MoveLeaderRequest{TargetID: 1},
+		&pb.DowngradeRequest{},
+		&pb.AuthUserAddRequest{},
+		&pb.AuthUserAddRequest{Name: string(large)},
+		&pb.AuthUserDeleteRequest{},
+		&pb.AuthUserDeleteRequest{Name: "root"},
+		&pb.AuthUserChangePasswordRequest{Name: "nobody", Password: "x"},
+		&pb.AuthUserGetRequest{},
+		&pb.AuthUserGetRequest{Name: "nobody"},
+		&pb.AuthUserGrantRoleRequest{User: "nobody", Role: "none"},
+		&pb.AuthUserRevokeRoleRequest{Name: "nobody", Role: "none"},
+		&pb.AuthRoleAddRequest{},
+		&pb.AuthRoleGetRequest{},
+		&pb.AuthRoleGetRequest{Role: "reader"},
+		&pb.AuthRoleDeleteRequest{Role: "none"},
+		&pb.AuthRoleGrantPermissionRequest{Name: "none"},
+		&pb.AuthRoleGrantPermissionRequest{Name: "none", Perm: &authpb.Permission{}},
+		&pb.AuthRoleRevokePermissionRequest{Role: "none"},
+		&pb.AuthenticateRequest{},
+	}
+	eachAuthTransport(t, nil, func(t *testing.T, p *authPair) {
+		t.Helper()
+		setUpAuth(t, p)
+		for _, name := range []string{"", "wrong", "alice 1", "bob 2", "root 0"} {
+			for _, request := range requests {
+				p.call(t, request, p.etcd.fields()[0], name, false)
+			}
+		}
+	})
 }
