@@ -12,13 +12,9 @@ import (
 	"meshbridge/store"
 )
 
-const (
-	// batchBytes bounds the revisions that are sent to a lagging watch in one response. Clients
-	// other than etcd's own often limit messages to 4 MiB.
-	batchBytes = 512 << 10
-	// fragmentBytes is the size from which a response is split for a watch that allows it.
-	fragmentBytes = defaultRequestBytes
-)
+// batchBytes bounds the revisions that are sent to a lagging watch in one response. Clients other than
+// etcd's own often limit messages to 4 MiB.
+const batchBytes = 512 << 10
 
 // watchService implements etcdserverpb.Watch.
 type watchService struct {
@@ -100,11 +96,14 @@ func (g *grpcSink) events(w *watcher, blocks []*store.Block) (total int, err err
 	return total, g.send(w, last, parts)
 }
 
+// send sends events in one response, or, to a watch that allows it, in fragments no larger than a request
+// may be, which is what etcd does.
 func (g *grpcSink) send(w *watcher, revision int64, parts [][]byte) error {
-	if w.fragment && len(parts) == 1 && len(parts[0]) >= fragmentBytes {
-		fragments := splitEvents(parts[0])
+	if w.fragment && len(parts) == 1 {
+		head := g.frameHead(w.id, revision, true)
+		fragments := splitEvents(parts[0], g.cfg.Limits.messageBytes()-len(head))
 		for _, fragment := range fragments[:len(fragments)-1] {
-			if err := g.stream.SendMsg(&watchFrame{head: g.frameHead(w.id, revision, true), events: [][]byte{fragment}}); err != nil {
+			if err := g.stream.SendMsg(&watchFrame{head: head, events: [][]byte{fragment}}); err != nil {
 				return err
 			}
 		}
@@ -123,14 +122,17 @@ func (g *grpcSink) frameHead(id, revision int64, fragment bool) []byte {
 	return head
 }
 
-// splitEvents splits encoded events into parts below fragmentBytes, each of one event at least.
-func splitEvents(events []byte) [][]byte {
+// splitEvents splits encoded events into parts smaller than limit, each of one event at least.
+func splitEvents(events []byte, limit int) [][]byte {
+	if len(events) < limit {
+		return [][]byte{events}
+	}
 	var parts [][]byte
 	for len(events) > 0 {
 		size := 0
 		for size < len(events) {
 			_, _, n := protowire.ConsumeField(events[size:])
-			if n < 0 || size > 0 && size+n >= fragmentBytes {
+			if n < 0 || size > 0 && size+n >= limit {
 				break
 			}
 			size += n

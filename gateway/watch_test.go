@@ -252,20 +252,20 @@ func TestLargeRevisionIsFragmentedOnDemand(t *testing.T) {
 	receive(t, stream)
 	var ops []store.Op
 	for n := range 7 {
-		ops = append(ops, store.Op{Put: &store.PutOp{Key: fmt.Appendf(nil, "/%d", n), Value: make([]byte, 700<<10)}})
+		ops = append(ops, store.Op{Put: &store.PutOp{Key: fmt.Appendf(nil, "/%d", n), Value: make([]byte, 600<<10)}})
 	}
 	if _, err := s.store.Txn(store.Txn{Success: ops}); err != nil {
 		t.Fatal(err)
 	}
 	got := map[int64][]string{}
-	for len(got[0]) < 4 || len(got[1]) < 1 {
+	for len(got[0]) < 3 || len(got[1]) < 1 {
 		r := receive(t, stream)
 		got[r.GetWatchId()] = append(got[r.GetWatchId()], describe(r))
 	}
 	want := map[int64][]string{
 		0: {
-			"id 0 rev 2 fragment PUT /0@2 PUT /1@2", "id 0 rev 2 fragment PUT /2@2 PUT /3@2",
-			"id 0 rev 2 fragment PUT /4@2 PUT /5@2", "id 0 rev 2 PUT /6@2",
+			"id 0 rev 2 fragment PUT /0@2 PUT /1@2 PUT /2@2", "id 0 rev 2 fragment PUT /3@2 PUT /4@2 PUT /5@2",
+			"id 0 rev 2 PUT /6@2",
 		},
 		1: {"id 1 rev 2 PUT /0@2 PUT /1@2 PUT /2@2 PUT /3@2 PUT /4@2 PUT /5@2 PUT /6@2"},
 	}

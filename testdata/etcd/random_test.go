@@ -74,7 +74,6 @@ func compareCalls(t *testing.T, random *requestMaker, requests int, etcd, meshbr
 // leaseNames gives leases whose ids a server has chosen the names 1e9+1, 1e9+2
 // and so on, in the order in which they were granted.
 type leaseNames struct {
-	named   []int64
 	chosen  map[int64]int64 // id by name
 	nameFor map[int64]int64
 }

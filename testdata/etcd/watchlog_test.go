@@ -7,12 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"sync"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
@@ -84,7 +86,7 @@ func (l *watchLog) await(t *testing.T, from int, wanted func(*pb.WatchResponse) 
 	for i := from; ; i++ {
 		frame, ok := l.at(i, ctx.Done())
 		if !ok {
-			t.Fatalf("%s: no such response; the last are %v", l.name, tail(l.all(), 5))
+			t.Fatalf("%s: no such response; the last are %.3000s", l.name, fmt.Sprint(tail(l.all(), 5)))
 		}
 		if wanted(frame) {
 			return frame
@@ -114,7 +116,7 @@ type grpcWatch struct {
 func watchGRPC(t *testing.T, name string, client *clientv3.Client, gate gate) *grpcWatch {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	stream, err := pb.NewWatchClient(client.ActiveConnection()).Watch(ctx)
+	stream, err := pb.NewWatchClient(client.ActiveConnection()).Watch(ctx, grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if err != nil {
 		cancel()
 		t.Fatal(err)
