@@ -1,6 +1,6 @@
 // Package gateway serves a store over the etcd v3 API, as gRPC and as HTTP/JSON on one port.
 //
-//	             ┌ HTTP/2 preface, ALPN h2 ─▶ gRPC: KV, Watch, Lease, Maintenance, Cluster, health
+//	             ┌ HTTP/2 preface, ALPN h2 ─▶ gRPC: KV, Watch, Lease, Maintenance, Cluster, Auth, Lock, Election, health
 //	listener ────┤                              ▲ in-memory connection
 //	             └ HTTP/1.1 ─┬ everything else ─┘ (generated JSON gateway)
 //	                         └ /v3/kv/range, /v3/watch: written by hand over the store
@@ -12,9 +12,9 @@
 // cursors whenever the store moves, so a slow reader lags without queueing anything, and is
 // cancelled once a compaction has overtaken it. Equal subscriptions share one encoding per revision.
 //
-// What a client sees follows etcd 3.6. Not served yet: snapshots, moving the leader, downgrades and
-// raising alarms, the Lock and Election services, RangeStream, user management and tokens, and
-// JSON over websocket. They answer Unimplemented; authenticating answers that authentication is not
-// enabled, as an etcd without users does. The fragment option of a watch is honoured over gRPC; over
-// HTTP a frame has no size limit.
+// Users, roles and tokens are those of package auth: each request is checked for what its sender may do,
+// which is one atomic load while authentication is off.
+//
+// What a client sees follows etcd 3.6, mistakes and their texts included. The fragment option of a watch is
+// honoured over gRPC; over HTTP a frame has no size limit.
 package gateway
