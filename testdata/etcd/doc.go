@@ -3,5 +3,7 @@
 // names the version that speed is measured against.
 //
 //	go test ./...        clients and random requests against both servers
+//	go test -run Random . -seed 0 -ops 20000
+//	                     other random requests, and more of them
 //	go run ./bench       speed, processor time and memory of both
 package etcd

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"testing"
 )
 
 // difference is one between meshbridge and etcd 3.6 that is intended. Every
@@ -28,6 +29,12 @@ var (
 		etcd:       `a transaction may delete everything from a key on and put one of these keys; a compaction at its revision then loses the key, and the next read of it stops the server`,
 		meshbridge: `keeps the key`,
 		why:        `nobody wants to lose a key`,
+	}
+	// The random transactions have no such flags.
+	keepAfterDelete = difference{
+		etcd:       `is stopped by a transaction that deletes everything from a key on and puts a later one with ignore_value or ignore_lease`,
+		meshbridge: `says that the key is not found`,
+		why:        `one request of one client stops the server`,
 	}
 	headerOfCatchUp = difference{
 		etcd:       `sends a watch that catches up responses with the current revision in the header, even when older events are still to come`,
@@ -104,3 +111,16 @@ var (
 		},
 	}
 )
+
+// The list is for people to review, so each entry has to tell the whole story.
+func TestIntendedDifferencesAreExplained(t *testing.T) {
+	t.Parallel()
+	for i, d := range []difference{
+		hashOfCompaction, keyPutAgain, keepAfterDelete, headerOfCatchUp, headerOfCreation, compactedWatch, watchIDAtTheEnd,
+		permissionOfNothing, tokenOfTheFuture, hashingForAnybody, errorOfOldGateway, streamErrorOfOldGateway,
+	} {
+		if d.etcd == "" || d.meshbridge == "" || d.why == "" {
+			t.Errorf("difference %d is not explained: %+q", i, []string{d.etcd, d.meshbridge, d.why})
+		}
+	}
+}

@@ -205,9 +205,7 @@ func (r *requestMaker) leaseRequest() proto.Message {
 	}
 }
 
-// txn is a transaction that does not stop etcd with a panic, as one does that
-// deletes everything from a key on and puts a later one with a flag that needs
-// what was there.
+// txn is a transaction that does not stop etcd; see keepAfterDelete.
 func (r *requestMaker) txn() *pb.TxnRequest {
 	t := r.nestedTxn(0)
 	if deletesOpenRange(t) {
