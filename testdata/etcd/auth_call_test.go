@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
@@ -72,6 +74,18 @@ func routeOf(request proto.Message) route {
 		return route{method: pb.Maintenance_MoveLeader_FullMethodName, path: "/v3/maintenance/transfer-leadership", response: &pb.MoveLeaderResponse{}}
 	case *pb.DowngradeRequest:
 		return route{method: pb.Maintenance_Downgrade_FullMethodName, path: "/v3/maintenance/downgrade", response: &pb.DowngradeResponse{}, failureOnly: true}
+	case *v3lockpb.LockRequest:
+		return route{method: v3lockpb.Lock_Lock_FullMethodName, path: "/v3/lock/lock", response: &v3lockpb.LockResponse{}, failureOnly: true}
+	case *v3lockpb.UnlockRequest:
+		return route{method: v3lockpb.Lock_Unlock_FullMethodName, path: "/v3/lock/unlock", response: &v3lockpb.UnlockResponse{}, failureOnly: true}
+	case *v3electionpb.CampaignRequest:
+		return route{method: v3electionpb.Election_Campaign_FullMethodName, path: "/v3/election/campaign", response: &v3electionpb.CampaignResponse{}, failureOnly: true}
+	case *v3electionpb.LeaderRequest:
+		return route{method: v3electionpb.Election_Leader_FullMethodName, path: "/v3/election/leader", response: &v3electionpb.LeaderResponse{}, failureOnly: true}
+	case *v3electionpb.ProclaimRequest:
+		return route{method: v3electionpb.Election_Proclaim_FullMethodName, path: "/v3/election/proclaim", response: &v3electionpb.ProclaimResponse{}, failureOnly: true}
+	case *v3electionpb.ResignRequest:
+		return route{method: v3electionpb.Election_Resign_FullMethodName, path: "/v3/election/resign", response: &v3electionpb.ResignResponse{}, failureOnly: true}
 	case *pb.AuthenticateRequest:
 		return route{method: pb.Auth_Authenticate_FullMethodName, path: "/v3/auth/authenticate", response: &pb.AuthenticateResponse{}}
 	case *pb.AuthEnableRequest:

@@ -17,6 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 )
@@ -450,6 +452,32 @@ func TestMistakesAreFoundInEtcdsOrder(t *testing.T) {
 		for _, name := range []string{"", "wrong", "alice 1", "bob 2", "root 0"} {
 			for _, request := range requests {
 				p.call(t, request, p.etcd.fields()[0], name, false)
+			}
+		}
+	})
+}
+
+// Locks and elections are reads, writes and leases to those who may do them.
+func TestLocksAndElectionsUnderAuthentication(t *testing.T) {
+	t.Parallel()
+	eachAuthTransport(t, nil, func(t *testing.T, p *authPair) {
+		t.Helper()
+		setUpAuth(t, p)
+		for i, name := range []string{"", "wrong", "alice 1", "bob 2", "root 0"} {
+			// Alice may read and write here, and nobody but root elsewhere.
+			for _, place := range []string{"b", "z"} {
+				contest := func(suffix string) []byte { return fmt.Append(nil, place, i, suffix) } // none waits for another
+				leader := &v3electionpb.LeaderKey{Name: contest(""), Key: contest("/1"), Rev: 1}
+				for _, request := range []proto.Message{
+					&v3lockpb.LockRequest{Name: contest("")},
+					&v3lockpb.UnlockRequest{Key: contest("/1")},
+					&v3electionpb.LeaderRequest{Name: contest("leader")},
+					&v3electionpb.CampaignRequest{Name: contest("campaign"), Value: []byte("v")},
+					&v3electionpb.ProclaimRequest{Leader: leader, Value: []byte("w")},
+					&v3electionpb.ResignRequest{Leader: leader},
+				} {
+					p.call(t, request, p.etcd.fields()[0], name, false)
+				}
 			}
 		}
 	})

@@ -65,6 +65,12 @@ var (
 		meshbridge: `permits it like the key that it begins with`,
 		why:        `nothing is in it, and the same request should get the same answer`,
 	}
+	// The test of names in certificates sends the header.
+	userOfTheGateway = difference{
+		etcd:       `takes a call over HTTP without the header Accept, from a client whose certificate has no name, for one of the user that the server's own certificate names`,
+		meshbridge: `takes it for one of nobody`,
+		why:        `the user is not the client`,
+	}
 	// The tests of authentication use no such token.
 	tokenOfTheFuture = difference{
 		etcd:       `waits for the index in a simple token that nobody was given, until the client gives up`,
