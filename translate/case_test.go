@@ -20,15 +20,21 @@ import (
 
 // A case is a txtar file: a comment, then
 //
-//	-- options.yaml --   profile (default mesh), node, allow_unenforced; may be left out
+//	-- options.yaml --   profile (default mesh), node, allow_unenforced, certificates and authorities (by
+//	                     name of a secret, with new keys each time); may be left out
 //	-- xds.yaml --       a list of resources; without a listener, the first route configuration is
 //	                     served on one for 0.0.0.0:80
-//	-- want.yaml --      routes and upstreams without ids and labels, and diagnostics
+//	-- want.yaml --      routes, upstreams and ssls without ids and labels, and diagnostics
 type caseOptions struct {
 	Profile         string   `json:"profile"`
 	Node            string   `json:"node"`
 	AllowUnenforced []Code   `json:"allow_unenforced"`
 	InstanceIPs     []string `json:"instance_ips"`
+	// Certificates are the DNS names of secrets with a certificate.
+	Certificates map[string][]string `json:"certificates"`
+	Authorities  []string            `json:"authorities"`
+	// RSA lists those of Certificates that have RSA keys; the others have ECDSA ones.
+	RSA []string `json:"rsa"`
 }
 
 func (o caseOptions) options(tb testing.TB) Options {
@@ -42,6 +48,24 @@ func (o caseOptions) options(tb testing.TB) Options {
 		opts.InstanceIPs = append(opts.InstanceIPs, netip.MustParseAddr(ip))
 	}
 	return opts
+}
+
+// secrets returns the resources for Certificates and Authorities.
+func (o caseOptions) secrets(tb testing.TB) []*xds.Resource {
+	tb.Helper()
+	ca := newAuthority(tb)
+	var out []*xds.Resource
+	for name, hosts := range o.Certificates {
+		key := newKey(tb)
+		if slices.Contains(o.RSA, name) {
+			key = newRSAKey(tb)
+		}
+		out = append(out, ca.certificate(tb, name, key, hosts...))
+	}
+	for _, name := range o.Authorities {
+		out = append(out, ca.authorities(tb, name))
+	}
+	return out
 }
 
 // loadYAML returns a snapshot of a list of resources in YAML.
@@ -94,7 +118,8 @@ func TestCases(t *testing.T) {
 					t.Fatalf("%s has an unknown part %s", file, f.Name)
 				}
 			}
-			got := renderCase(t, translated(t, options.options(t), loadYAML(t, resources)))
+			snap := loadYAML(t, resources).With(options.secrets(t), nil)
+			got := renderCase(t, translated(t, options.options(t), snap))
 			if *update {
 				if want < 0 {
 					archive.Files = append(archive.Files, txtar.File{Name: "want.yaml"})
@@ -122,6 +147,7 @@ func renderCase(tb testing.TB, s *State) []byte {
 	doc := struct {
 		Routes      []*apisix.Route    `json:"routes,omitempty"`
 		Upstreams   []*apisix.Upstream `json:"upstreams,omitempty"`
+		SSLs        []*apisix.SSL      `json:"ssls,omitempty"`
 		Diagnostics []string           `json:"diagnostics,omitempty"`
 	}{}
 	names := map[string]string{}
@@ -138,6 +164,12 @@ func renderCase(tb testing.TB, s *State) []byte {
 			names[o.ID] = u.Name
 			u.ID, u.Labels = "", nil
 			doc.Upstreams = append(doc.Upstreams, u)
+		case apisix.KindSSL:
+			ssl := new(apisix.SSL)
+			decodeJSON(tb, o.Redacted().Value, ssl)
+			ssl.ID, ssl.Labels = "", nil
+			describeCertificates(tb, ssl)
+			doc.SSLs = append(doc.SSLs, ssl)
 		default:
 			tb.Fatalf("cases cannot show %s", o.Key())
 		}

@@ -59,6 +59,9 @@ type Chain struct {
 	ServerNames, ExcludedServerNames []string
 	// RequireClientCertificate tells that the handshake fails without a client certificate.
 	RequireClientCertificate bool
+	// Terminated tells that APISIX terminates the chain's TLS itself. VerifiesClientCertificate
+	// tells that a client certificate, if there is one, must have been issued by an authority.
+	Terminated, VerifiesClientCertificate bool
 	// HTTP tells an HTTP connection manager from TCP and others.
 	HTTP bool
 	// RouteConfig is the name of the route configuration. Inline tells that it is part of the
@@ -72,6 +75,10 @@ type Chain struct {
 	Denied []Code
 
 	inline *routepb.RouteConfiguration
+	// tls is what Terminated chains ask for; foreignNames are server names for which other chains'
+	// certificates are presented.
+	tls          *serverTLS
+	foreignNames []string
 	// dropsClientCertificate tells that x-forwarded-client-cert is removed from requests, because a
 	// client could forge it: Envoy does so on every connection without mutual TLS, and otherwise
 	// replaces or extends it. Outbound, the client is the workload itself, and nothing is removed.
@@ -89,7 +96,8 @@ type Chain struct {
 
 // guard returns the conditions of a chain that is served.
 func (c *Chain) guard(p Profile) (guard apisix.Vars, ok bool, why string) {
-	return p.Guard(c.received())
+	guard, ok, why = p.Guard(c.received())
+	return append(guard, c.secured()...), ok, why
 }
 
 // received is the chain as its connections arrive.
@@ -116,7 +124,9 @@ func RequestVars(p Profile, c *Chain, conn Connection) (map[string]string, error
 	if c.NotServed != "" {
 		return nil, fmt.Errorf("chain %s is not served: %s", c.Key, c.NotServed)
 	}
-	return p.Vars(c.received(), conn), nil
+	vars := p.Vars(c.received(), conn)
+	c.securedVars(conn.ServerName, vars)
+	return vars, nil
 }
 
 // FindChain returns the chain that receives a connection, by Envoy's rules for listeners and server

@@ -29,7 +29,7 @@ type catalogue map[Code]CodeInfo
 
 func newCatalogue() catalogue {
 	c := catalogue{}
-	for _, info := range slices.Concat(routingCodes(), actionCodes()) {
+	for _, info := range slices.Concat(routingCodes(), actionCodes(), tlsCodes()) {
 		c[info.Code] = info
 	}
 	return c
@@ -55,10 +55,6 @@ func listenerCodes() []CodeInfo {
 		{
 			"api_listener", SeverityError, "listeners for proxyless gRPC are not served",
 			"istiod sends API listeners to gRPC libraries that do their own routing (GENERATOR=grpc). A proxy has no use for them: connect with the node metadata of a sidecar or gateway.",
-		},
-		{
-			"certificate_missing", SeverityError, "APISIX has no certificate for %s, so TLS handshakes fail",
-			"The chain's certificate comes from a secret that is not translated to an APISIX ssl object yet. An ssl object for the server names, put through the etcd API, fills the gap.",
 		},
 		{
 			"chain_match_unsupported", SeverityError, "the filter chain is not served: %s",

@@ -149,7 +149,7 @@ func render(tb testing.TB, s *State) []byte {
 		if doc.Objects[string(o.Kind)] == nil {
 			doc.Objects[string(o.Kind)] = map[string]json.RawMessage{}
 		}
-		doc.Objects[string(o.Kind)][o.ID] = o.Value
+		doc.Objects[string(o.Kind)][o.ID] = o.Redacted().Value
 	}
 	for _, d := range s.Diagnostics() {
 		doc.Diagnostics = append(doc.Diagnostics, d.String())

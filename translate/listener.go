@@ -35,7 +35,8 @@ type chainDraft struct {
 	Chain
 	field        string
 	restrictions []restriction
-	secrets      []string
+	// tls is the chain's TLS context; nil where it has none.
+	tls *serverTLS
 	// proxy is what the chain ends in, where that is neither HTTP nor TCP.
 	proxy string
 	// broken says why the chain cannot be served in any profile.
@@ -174,8 +175,8 @@ func (s *State) parseFilterChain(base Chain, fc *listenerpb.FilterChain, field s
 	d.narrowed = narrowing(match)
 	reportUnknown(fc, share, "filter_chain.")
 	reportUnknown(match, share, "filter_chain_match.")
-	d.parseTransportSocket(fc.GetTransportSocket())
-	if match.GetTransportProtocol() == "tls" {
+	s.parseTransportSocket(d, fc.GetTransportSocket(), share)
+	if match.GetTransportProtocol() == "tls" || len(match.GetServerNames()) > 0 {
 		d.TLS = true
 	}
 
@@ -241,7 +242,7 @@ func markNarrowed(chains []*chainDraft) {
 	}
 }
 
-func (d *chainDraft) parseTransportSocket(ts *corepb.TransportSocket) {
+func (s *State) parseTransportSocket(d *chainDraft, ts *corepb.TransportSocket, share reporter) {
 	if ts == nil {
 		return
 	}
@@ -256,10 +257,12 @@ func (d *chainDraft) parseTransportSocket(ts *corepb.TransportSocket) {
 		}
 		d.RequireClientCertificate = c.GetRequireClientCertificate().GetValue()
 		for _, secret := range c.GetCommonTlsContext().GetTlsCertificateSdsSecretConfigs() {
-			d.secrets = append(d.secrets, secret.GetName())
 			if secret.GetName() == "default" { // the workload's own certificate
 				d.MeshTLS = true
 			}
+		}
+		if !d.MeshTLS {
+			d.tls = s.parseServerTLS(c, share)
 		}
 	default:
 		d.broken = "transport socket " + message + " has no equivalent"

@@ -38,6 +38,10 @@ type State struct {
 	byKey     map[string]*Chain
 	units     map[string]*chainUnit // by chain key
 	clusters  map[string]*clusterUnit
+	// credentials are the secrets that have arrived, by name.
+	credentials map[string]*credential
+	// sslDiagnostics are about ssl objects.
+	sslDiagnostics []Diagnostic
 
 	// Who depends on what.
 	configUsers   index // RDS name -> chain keys
@@ -89,6 +93,7 @@ func New(opts Options) (*State, error) {
 		byKey:         map[string]*Chain{},
 		units:         map[string]*chainUnit{},
 		clusters:      map[string]*clusterUnit{},
+		credentials:   map[string]*credential{},
 		configUsers:   index{},
 		clusterUsers:  index{},
 		endpointUsers: index{},
@@ -138,6 +143,9 @@ func (s *State) Apply(in Input) Result {
 	}
 	p.compileChains()
 	p.compileClusters()
+	if p.listeners || p.serverNames {
+		p.compileSSLs()
+	}
 
 	var out Result
 	out.Put, out.Delete = s.objects.end()
@@ -152,6 +160,8 @@ type step struct {
 	state *State
 	// listeners tells that the chain table has to be made anew.
 	listeners bool
+	// serverNames tells that hosts below wildcards of server names may have changed.
+	serverNames bool
 	// chains and clusters are to be compiled.
 	chains, clusters map[string]bool
 	reported         bool
@@ -160,6 +170,10 @@ type step struct {
 // everything marks all that is there and all that was.
 func (p *step) everything() {
 	clear(p.state.listeners)
+	clear(p.state.credentials)
+	for r := range p.state.snapshot.All(xds.SecretType) {
+		p.changed(r.Key)
+	}
 	for r := range p.state.snapshot.All(xds.ListenerType) {
 		p.changed(r.Key)
 	}
@@ -182,6 +196,13 @@ func (p *step) changed(k xds.Key) {
 			s.listeners[k.Name] = s.parseListener(r)
 		} else {
 			delete(s.listeners, k.Name)
+		}
+	case xds.SecretType:
+		p.listeners = true // what is there decides which chains are served
+		if r := s.snapshot.Get(k); r != nil {
+			s.credentials[k.Name] = s.parseSecret(r)
+		} else {
+			delete(s.credentials, k.Name)
 		}
 	case xds.RouteType:
 		maps.Copy(p.chains, s.configUsers[k.Name])
@@ -265,6 +286,7 @@ func (p *step) compileChains() {
 			continue
 		}
 		p.reported = true
+		p.serverNames = p.serverNames || s.byKey[key] != nil && s.byKey[key].Terminated && s.byKey[key].hasWildcard()
 		p.reference(key, old, unit)
 		p.publish("chain "+key, unit)
 	}
@@ -287,6 +309,20 @@ func (p *step) publish(owner string, unit *chainUnit) {
 	for _, collision := range p.state.objects.replace(owner, objects) {
 		p.state.reporter(&unit.diagnostics, "RouteConfiguration "+unit.chain.RouteConfig, "", "")("id_collision", "", collision)
 	}
+}
+
+// compileSSLs publishes the ssl objects. There are as many as a gateway has certificates.
+func (p *step) compileSSLs() {
+	s := p.state
+	objects, diagnostics := s.compileSSLs()
+	for _, collision := range s.objects.replace("ssls", objects) {
+		s.reporter(&diagnostics, "Secret "+collision, "", "")("id_collision", "", collision)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.credentials)) {
+		diagnostics = append(diagnostics, s.credentials[name].diagnostics...)
+	}
+	p.reported = p.reported || !slices.Equal(s.sslDiagnostics, diagnostics)
+	s.sslDiagnostics = diagnostics
 }
 
 // reference moves a chain's references from what it was to what it is.
@@ -384,7 +420,7 @@ func (s *State) reporter(to *[]Diagnostic, resource, prefix, from string) report
 
 // collectDiagnostics gathers the diagnostics of all parts and tells whether they differ from before.
 func (s *State) collectDiagnostics() bool {
-	all := slices.Clone(s.table.diagnostics)
+	all := slices.Concat(s.table.diagnostics, s.sslDiagnostics)
 	for _, u := range s.units {
 		all = append(all, u.diagnostics...)
 	}

@@ -49,8 +49,9 @@ func (s *State) assemble(units []*listenerUnit) chainTable {
 			t.chains = append(t.chains, &c)
 		}
 	}
-	s.refuseAmbiguous(&t)
 	slices.SortFunc(t.chains, func(a, b *Chain) int { return strings.Compare(a.Key, b.Key) })
+	s.divideServerNames(&t)
+	s.refuseAmbiguous(&t)
 	t.diagnostics = append(t.diagnostics, mergeNotes(notes)...)
 	return t
 }
@@ -182,14 +183,12 @@ func (s *State) settle(c *Chain, d *chainDraft, siblings []*chainDraft, report r
 	}
 	terminated := c.MeshTLS && p.PeerIdentity() != "" // in front of APISIX
 	if c.TLS && !c.plain && !terminated {
-		secrets := "the chain"
-		if len(d.secrets) > 0 {
-			secrets = "secret " + strings.Join(d.secrets, ", ")
+		more, notServed := s.certify(c, d.tls, report)
+		if notServed != "" {
+			c.NotServed = notServed
+			return
 		}
-		report("certificate_missing", "transport_socket", secrets)
-		if c.RequireClientCertificate {
-			restrictions = append(slices.Clone(restrictions), restriction{codeUnenforcedClientCertificate, "transport_socket", "the chain"})
-		}
+		restrictions = slices.Concat(restrictions, more)
 	}
 	c.Denied = s.enforcement(restrictions, "every request of the chain", report)
 	if c.Port == 0 && len(c.Denied) == 0 {
