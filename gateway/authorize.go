@@ -111,6 +111,9 @@ func tokenOf(ctx context.Context) (token string, ok bool) {
 // withToken returns the context of an HTTP request with its token where gRPC has it, as the generated
 // handlers do for theirs.
 func (s *Server) withToken(r *http.Request) context.Context {
+	if !s.auth.Enabled() {
+		return r.Context() // where nobody looks for it
+	}
 	fields := metadata.MD{}
 	for _, name := range [...]string{rpctypes.TokenFieldNameGRPC, rpctypes.TokenFieldNameSwagger} {
 		if values := r.Header.Values("Grpc-Metadata-" + name); len(values) > 0 {
