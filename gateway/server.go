@@ -236,7 +236,6 @@ func (e *endpoint) grpcServer() *grpc.Server {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: limits.KeepaliveInterval, Timeout: limits.KeepaliveTimeout}),
 		grpc.ConnectionTimeout(limits.HeaderTimeout),
 		grpc.ReadBufferSize(readBufferBytes),
-		grpc.SharedWriteBuffer(true),
 		grpc.WaitForHandlers(true),
 		grpc.UnaryInterceptor(e.metrics.unary),
 		grpc.StreamInterceptor(e.metrics.stream),
