@@ -20,6 +20,8 @@ type branch struct {
 	vars apisix.Vars
 	// plugins holds everything but the chain's shared plugins.
 	plugins apisix.Plugins
+	// pluginConfig is the id of a plugin_config, which counts where plugins has not the same plugin.
+	pluginConfig string
 	// upstream is nil where a plugin answers.
 	upstream  *upstreamRef
 	timeout   *apisix.Timeout

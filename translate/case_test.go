@@ -145,10 +145,11 @@ func TestCases(t *testing.T) {
 func renderCase(tb testing.TB, s *State) []byte {
 	tb.Helper()
 	doc := struct {
-		Routes      []*apisix.Route    `json:"routes,omitempty"`
-		Upstreams   []*apisix.Upstream `json:"upstreams,omitempty"`
-		SSLs        []*apisix.SSL      `json:"ssls,omitempty"`
-		Diagnostics []string           `json:"diagnostics,omitempty"`
+		Routes      []*apisix.Route        `json:"routes,omitempty"`
+		Configs     []*apisix.PluginConfig `json:"plugin_configs,omitempty"`
+		Upstreams   []*apisix.Upstream     `json:"upstreams,omitempty"`
+		SSLs        []*apisix.SSL          `json:"ssls,omitempty"`
+		Diagnostics []string               `json:"diagnostics,omitempty"`
 	}{}
 	names := map[string]string{}
 	for o := range s.Objects() {
@@ -158,6 +159,12 @@ func renderCase(tb testing.TB, s *State) []byte {
 			decodeJSON(tb, o.Value, r)
 			r.Labels = nil
 			doc.Routes = append(doc.Routes, r)
+		case apisix.KindPluginConfig:
+			c := new(apisix.PluginConfig)
+			decodeJSON(tb, o.Value, c)
+			names[o.ID] = c.Name
+			c.ID, c.Labels = "", nil
+			doc.Configs = append(doc.Configs, c)
 		case apisix.KindUpstream:
 			u := new(apisix.Upstream)
 			decodeJSON(tb, o.Value, u)
@@ -178,6 +185,9 @@ func renderCase(tb testing.TB, s *State) []byte {
 		r.ID = ""
 		if r.UpstreamID != "" {
 			r.UpstreamID = names[r.UpstreamID]
+		}
+		if r.PluginConfigID != "" {
+			r.PluginConfigID = names[r.PluginConfigID]
 		}
 	}
 	slices.SortStableFunc(doc.Routes, func(a, b *apisix.Route) int {

@@ -83,6 +83,10 @@ type Chain struct {
 	// client could forge it: Envoy does so on every connection without mutual TLS, and otherwise
 	// replaces or extends it. Outbound, the client is the workload itself, and nothing is removed.
 	dropsClientCertificate bool
+	// facts are what happens to requests before the HTTP filters, and access what refuses some of
+	// them, in the order of the filters.
+	facts  requestFacts
+	access []accessRule
 	// filters are the names of the HTTP filters; of those that are disabled unless a route enables
 	// them and that restrict access, dormant has the codes.
 	filters []string

@@ -49,7 +49,7 @@ var understoodInChains = map[protoreflect.FullName][]string{
 
 // understood returns the fields of the message that are understood.
 func understood(message protoreflect.FullName) []string {
-	for _, table := range []map[protoreflect.FullName][]string{understoodInChains, understoodInActions, understoodInClusters, understoodInTLS} {
+	for _, table := range []map[protoreflect.FullName][]string{understoodInChains, understoodInActions, understoodInClusters, understoodInTLS, understoodInAuthorization} {
 		if known, ok := table[message]; ok {
 			return known
 		}

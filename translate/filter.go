@@ -69,10 +69,11 @@ func isTelemetry(name, message string) bool {
 }
 
 // inspectHTTPFilters reports the filters of a connection manager that have no effect in APISIX, and
-// returns those that restrict access. dormant are those that do so where a route enables them.
-func inspectHTTPFilters(hcm *http_connection_managerpb.HttpConnectionManager, report reporter) (restrictions []restriction, dormant map[string]Code) {
+// returns those that restrict access. dormant are those that do so where a route enables them, and
+// access those whose rules are compiled.
+func inspectHTTPFilters(hcm *http_connection_managerpb.HttpConnectionManager, report reporter) (restrictions []restriction, dormant map[string]Code, access []accessFilter) {
 	dormant = map[string]Code{}
-	for _, f := range hcm.GetHttpFilters() {
+	for i, f := range hcm.GetHttpFilters() {
 		field := `http_filters["` + f.GetName() + `"]`
 		if d := f.GetConfigDiscovery(); d != nil {
 			report("filter_discovered", field, f.GetName(), strings.Join(shortTypes(d.GetTypeUrls()), ", "))
@@ -80,6 +81,10 @@ func inspectHTTPFilters(hcm *http_connection_managerpb.HttpConnectionManager, re
 		}
 		config := f.GetTypedConfig()
 		message := messageName(config)
+		if rules, ok := accessFilterOf(f, hcm.GetHttpFilters()[:i], field, report); ok {
+			access = append(access, rules)
+			continue
+		}
 		code, restricts := restrictionOf(config, message)
 		switch {
 		case restricts && f.GetDisabled():
@@ -98,7 +103,7 @@ func inspectHTTPFilters(hcm *http_connection_managerpb.HttpConnectionManager, re
 			report("filter_ignored", field, f.GetName(), message)
 		}
 	}
-	return restrictions, dormant
+	return restrictions, dormant, access
 }
 
 // inspectNetworkFilters does the same for the filters in front of a connection manager.

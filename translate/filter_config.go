@@ -51,7 +51,8 @@ func reportFilterConfigs(chain *Chain, configs map[string]*anypb.Any, at string,
 		message := messageName(config)
 		switch {
 		case disabled, filter == filterCORS, filter == filterFault,
-			isAccessFilter(message), isTelemetry(filter, message), !slices.Contains(chain.filters, filter):
+			isAccessFilter(message), isTelemetry(filter, message), !slices.Contains(chain.filters, filter),
+			slices.ContainsFunc(chain.access, func(r accessRule) bool { return r.filter == filter }):
 		default:
 			report(codeFilterIgnored, filterField(at, filter), filter, message)
 		}

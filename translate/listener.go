@@ -35,6 +35,8 @@ type chainDraft struct {
 	Chain
 	field        string
 	restrictions []restriction
+	// accessFilters have rules of access that are compiled for the profile.
+	accessFilters []accessFilter
 	// tls is the chain's TLS context; nil where it has none.
 	tls *serverTLS
 	// proxy is what the chain ends in, where that is neither HTTP nor TCP.
@@ -196,6 +198,7 @@ func (s *State) parseFilterChain(base Chain, fc *listenerpb.FilterChain, field s
 			break
 		}
 		d.parseConnectionManager(hcm, share)
+		d.facts.mayHaveCertificate = looksAtCertificates(fc.GetTransportSocket())
 	case typeTCPProxy:
 		d.unclaimed = isUnclaimed(decode[tcp_proxypb.TcpProxy](last.GetTypedConfig()).GetCluster())
 	default:
@@ -273,8 +276,9 @@ func (d *chainDraft) parseConnectionManager(hcm *http_connection_managerpb.HttpC
 	for _, f := range hcm.GetHttpFilters() {
 		d.filters = append(d.filters, f.GetName())
 	}
-	restrictions, dormant := inspectHTTPFilters(hcm, share)
-	d.restrictions, d.dormant = append(d.restrictions, restrictions...), dormant
+	restrictions, dormant, access := inspectHTTPFilters(hcm, share)
+	d.restrictions, d.dormant, d.accessFilters = append(d.restrictions, restrictions...), dormant, access
+	d.facts = requestFactsOf(hcm)
 	switch {
 	case hcm.GetRds() != nil:
 		d.RouteConfig = hcm.GetRds().GetRouteConfigName()

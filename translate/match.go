@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"errors"
+	"fmt"
 	"net/url"
 	"regexp"
 	"strings"
@@ -156,6 +158,27 @@ func (t stringTest) on(variable string) apisix.Cond {
 
 // compileString returns nil, after reporting, where APISIX has no equivalent.
 func compileString(m *matcherpb.StringMatcher, field string, report reporter) *stringTest {
+	t, err := newStringTest(m)
+	switch {
+	case errors.Is(err, errStringMatch):
+		report("string_match_unsupported", field)
+		return nil
+	case err != nil:
+		report("regex_unsupported", field, err)
+		return nil
+	}
+	if m.GetSafeRegex() != nil {
+		reportBacktracking(m.GetSafeRegex().GetRegex(), field, report)
+	}
+	return t
+}
+
+// errStringMatch is the error of a string matcher of a kind that is not known.
+var errStringMatch = errors.New("a kind of string match")
+
+// newStringTest compiles a string matcher. The error is that of a regular expression, or
+// errStringMatch.
+func newStringTest(m *matcherpb.StringMatcher) (*stringTest, error) {
 	t := &stringTest{fold: m.GetIgnoreCase()}
 	folded := func(s string) string {
 		if t.fold {
@@ -184,21 +207,17 @@ func compileString(m *matcherpb.StringMatcher, field string, report reporter) *s
 		re := p.SafeRegex.GetRegex()
 		pcre, err := apisix.FullMatchRegex(re)
 		if err != nil {
-			report("regex_unsupported", field, err)
-			return nil
+			return nil, err
 		}
-		reportBacktracking(re, field, report)
 		full, err := regexp.Compile(`\A(?:` + re + `)\z`)
 		if err != nil {
-			report("regex_unsupported", field, err)
-			return nil
+			return nil, fmt.Errorf("regular expression %q: %w", re, err)
 		}
 		t.pcre, t.accepts = pcre, full.MatchString
 	default:
-		report("string_match_unsupported", field)
-		return nil
+		return nil, errStringMatch
 	}
-	return t
+	return t, nil
 }
 
 func reportBacktracking(re, field string, report reporter) {

@@ -35,6 +35,8 @@ type routeCompiler struct {
 	resource string
 	previous map[string]map[string]int
 	unit     *chainUnit
+	// hasCommonAccess tells that the plugin_config with the chain's rules of access is emitted.
+	hasCommonAccess bool
 }
 
 // compileChain translates the routes of a chain. config is nil where it has not arrived.
@@ -145,9 +147,9 @@ func (x *routeCompiler) compileVirtualHost(v *routepb.VirtualHost) []compiledRou
 		case routepb.VirtualHost_NONE:
 		case routepb.VirtualHost_EXTERNAL_ONLY:
 			report("require_tls_external", "require_tls")
-			return []compiledRoute{x.terminal(v, "https", redirectToTLS())}
+			return []compiledRoute{x.toTLS(v)}
 		case routepb.VirtualHost_ALL:
-			return []compiledRoute{x.terminal(v, "https", redirectToTLS())}
+			return []compiledRoute{x.toTLS(v)}
 		}
 	}
 	var out []compiledRoute
@@ -177,6 +179,14 @@ func (x *routeCompiler) compileVirtualHost(v *routepb.VirtualHost) []compiledRou
 		out = append(out, x.terminal(v, "404", answer(404)))
 	}
 	return out
+}
+
+// toTLS is the only route of a virtual host that wants TLS.
+func (x *routeCompiler) toTLS(v *routepb.VirtualHost) compiledRoute {
+	c := x.terminal(v, "https", redirectToTLS())
+	refused, common, _ := x.accessOf(v, nil, x.reporter(virtualHostField(v), origin(v.GetMetadata())))
+	c.branches = x.withAccess(c.branches, refused, common)
+	return c
 }
 
 func redirectToTLS() apisix.Plugins {
@@ -217,7 +227,9 @@ func (x *routeCompiler) compileRoute(v *routepb.VirtualHost, r *routepb.Route, f
 		return c
 	}
 	c.key = canonicalKey(x.chain.Key, x.config.GetName(), v.GetName(), r.GetName(), c.match.fingerprint())
-	if denied := x.state.enforcement(restrictionsOfRoute(x.chain, x.config, v, r), "the route", report); len(denied) > 0 {
+	refused, common, restrictions := x.accessOf(v, r, report)
+	restrictions = append(restrictions, restrictionsOfRoute(x.chain, x.config, v, r)...)
+	if denied := x.state.enforcement(restrictions, "the route", report); len(denied) > 0 {
 		c.branches = []branch{{plugins: answer(403)}}
 		return c
 	}
@@ -233,6 +245,7 @@ func (x *routeCompiler) compileRoute(v *routepb.VirtualHost, r *routepb.Route, f
 		upstreamID: upstreamRef.id,
 		report:     report,
 	})
+	c.branches = x.withAccess(c.branches, refused, common)
 	return c
 }
 
@@ -312,6 +325,7 @@ func (x *routeCompiler) emitBranch(r listedRoute, b branch, keys pathKeys, prior
 		Priority:        priority,
 		Vars:            vars,
 		Plugins:         b.plugins,
+		PluginConfigID:  b.pluginConfig,
 		Timeout:         b.timeout,
 		EnableWebsocket: b.websocket,
 	}

@@ -142,6 +142,9 @@ func restrictionsOfRoute(c *Chain, config *routepb.RouteConfiguration, vhost *ro
 	for _, level := range []map[string]*anypb.Any{config.GetTypedPerFilterConfig(), vhost.GetTypedPerFilterConfig(), route.GetTypedPerFilterConfig()} {
 		maps.Copy(effective, level)
 	}
+	for _, rule := range c.access {
+		delete(effective, rule.filter) // which is compiled
+	}
 	out := restrictionsOfConfig(c, effective, "")
 	for _, w := range route.GetRoute().GetWeightedClusters().GetClusters() {
 		out = append(out, restrictionsOfConfig(c, w.GetTypedPerFilterConfig(), `route.weighted_clusters["`+w.GetName()+`"].`)...)

@@ -42,10 +42,12 @@ func (s *State) assemble(units []*listenerUnit) chainTable {
 				c.ExcludedServerNames = excludedServerNames(d, u.chains)
 			}
 			report := s.reporter(&t.diagnostics, "Listener "+u.name, d.field, "")
-			share := func(code Code, args ...any) {
-				notes = append(notes, note{s.catalogue.diagnostic(code, args...), u.name})
+			shareAt := func(code Code, field string, args ...any) {
+				n := note{s.catalogue.diagnostic(code, args...), u.name}
+				n.Field = field
+				notes = append(notes, n)
 			}
-			s.settle(&c, d, u.chains, report, share)
+			s.settle(&c, d, u.chains, report, shareAt)
 			t.chains = append(t.chains, &c)
 		}
 	}
@@ -131,8 +133,9 @@ func excludedServerNames(d *chainDraft, siblings []*chainDraft) []string {
 }
 
 // settle decides whether a chain is served, and whether its requests are refused.
-func (s *State) settle(c *Chain, d *chainDraft, siblings []*chainDraft, report reporter, share func(Code, ...any)) {
+func (s *State) settle(c *Chain, d *chainDraft, siblings []*chainDraft, report, shareAt reporter) {
 	p := s.options.Profile
+	share := func(code Code, args ...any) { shareAt(code, "", args...) }
 	restrictions := d.restrictions
 	switch {
 	case d.broken != "":
@@ -190,7 +193,9 @@ func (s *State) settle(c *Chain, d *chainDraft, siblings []*chainDraft, report r
 		}
 		restrictions = slices.Concat(restrictions, more)
 	}
-	c.Denied = s.enforcement(restrictions, "every request of the chain", report)
+	access, unenforced := s.compileAccess(c, d.accessFilters, shareAt)
+	c.access = access
+	c.Denied = s.enforcement(slices.Concat(restrictions, unenforced), "every request of the chain", report)
 	if c.Port == 0 && len(c.Denied) == 0 {
 		c.NotServed = "requests to ports without a service " + passage(p)
 	}

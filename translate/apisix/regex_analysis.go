@@ -95,6 +95,102 @@ func Backtracks(re2 string) (reason string, ok bool) {
 	return backtracks(re)
 }
 
+// GivesUp tells whether PCRE may give up on a value of some kilobytes, as clients can send, and why.
+// APISIX takes that for no match, which opens a rule that denies. Measured with the limits that
+// APISIX sets: repeating a group runs out of PCRE's stack at about 6,000 repetitions, and two
+// repetitions of single characters that can share what they match out of steps at some hundred
+// characters; one alone copes with anything that fits in a request.
+func GivesUp(re2 string) (reason string, ok bool) {
+	re, err := syntax.Parse(re2, syntax.Perl)
+	if err != nil {
+		return "it is no regular expression", true
+	}
+	if group := longGroup(re); group != nil {
+		return "the repetition " + group.String() + " is of more than single characters", true
+	}
+	if ambiguous(re, nil) > 1 {
+		return "several repetitions can match the same characters", true
+	}
+	return "", false
+}
+
+// longGroup returns an unbounded repetition of what is not a single byte; nil without one.
+func longGroup(re *syntax.Regexp) *syntax.Regexp {
+	if isUnbounded(re) && !isSingleByte(re.Sub[0]) {
+		return re
+	}
+	for _, sub := range re.Sub {
+		if group := longGroup(sub); group != nil {
+			return group
+		}
+	}
+	return nil
+}
+
+func isSingleByte(re *syntax.Regexp) bool {
+	switch re.Op {
+	case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
+		return true
+	case syntax.OpCharClass:
+		return isByteClass(re.Rune)
+	case syntax.OpLiteral:
+		return len(re.Rune) == 1 && re.Rune[0] < utf8.RuneSelf
+	default:
+		return false
+	}
+}
+
+// ambiguous counts the unbounded repetitions on the longest way through re whose end is not decided
+// by the next character, follow being what comes behind re: the number of places at which PCRE may
+// have to try again.
+func ambiguous(re *syntax.Regexp, follow []*syntax.Regexp) int {
+	switch re.Op {
+	case syntax.OpConcat:
+		n := 0
+		for i, sub := range re.Sub {
+			n += ambiguous(sub, slices.Concat(re.Sub[i+1:], follow))
+		}
+		return n
+	case syntax.OpAlternate:
+		n := 0
+		for _, sub := range re.Sub {
+			n = max(n, ambiguous(sub, follow))
+		}
+		return n
+	case syntax.OpCapture, syntax.OpQuest:
+		return ambiguous(re.Sub[0], follow)
+	case syntax.OpRepeat:
+		if !isUnbounded(re) {
+			return ambiguous(re.Sub[0], follow) * max(re.Max, 1)
+		}
+	}
+	if isUnbounded(re) && !endsBefore(re.Sub[0], follow) {
+		return 1
+	}
+	return 0
+}
+
+// endsBefore tells whether a repetition of a single character can only end where follow begins: the
+// next character is none that it could have gone on with, or there is no next one.
+func endsBefore(repeated *syntax.Regexp, follow []*syntax.Regexp) bool {
+	for _, next := range follow {
+		switch next.Op {
+		case syntax.OpEmptyMatch, syntax.OpBeginText, syntax.OpEndText, syntax.OpQuest, syntax.OpStar:
+			if next.Op == syntax.OpQuest || next.Op == syntax.OpStar { // may be there or not
+				first := firstRunes(next.Sub[0])
+				if own := firstRunes(repeated); first == nil || own == nil || overlap(own, first) {
+					return false
+				}
+			}
+			continue
+		default:
+		}
+		first, own := firstRunes(next), firstRunes(repeated)
+		return first != nil && own != nil && !overlap(own, first)
+	}
+	return true
+}
+
 // longRepeat is how many repetitions count as unbounded.
 const longRepeat = 16
 

@@ -131,8 +131,10 @@ func (v *requestVars) lookup(name string) any {
 		return v.path + v.isArgs() + v.args
 	case "real_request_uri":
 		return v.target
-	case "remote_addr":
+	case "remote_addr", "realip_remote_addr", "proxy_protocol_addr":
 		return v.addr
+	case "request":
+		return v.method + " " + v.target + " HTTP/1.1"
 	case "content_type", "content_length":
 		return found(v.headers, name)
 	case "ssl_server_name":

@@ -148,13 +148,3 @@ func corsPolicies(configs []*anypb.Any) []*corspb.CorsPolicy {
 	}
 	return out
 }
-
-// rbacAllows tells whether an RBAC filter lets the request pass.
-func (s *Stream) rbacAllows(rules *rbacpb.RBAC) bool {
-	if rules == nil || rules.GetAction() == rbacpb.RBAC_LOG {
-		return true
-	}
-	s.decision.note("RBAC rules are not evaluated")
-	s.decision.answer(Unknown, 0)
-	return true
-}
