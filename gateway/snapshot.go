@@ -3,9 +3,9 @@ package gateway
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -54,7 +54,7 @@ func (s *maintenanceService) Snapshot(_ *pb.SnapshotRequest, stream grpc.ServerS
 }
 
 // makeSnapshot returns a snapshot that goes away when it is closed. One is made at a time.
-func (s *Server) makeSnapshot(ctx context.Context) (_ *os.File, err error) {
+func (s *Server) makeSnapshot(ctx context.Context) (file *os.File, err error) {
 	select {
 	case s.snapshots <- struct{}{}:
 		defer func() { <-s.snapshots }()
@@ -65,7 +65,11 @@ func (s *Server) makeSnapshot(ctx context.Context) (_ *os.File, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("making a snapshot: %w", err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() {
+		if removeErr := os.RemoveAll(dir); removeErr != nil {
+			s.log.LogAttrs(ctx, slog.LevelWarn, "snapshot left behind", slog.Any("error", removeErr))
+		}
+	}()
 	version, _ := s.downgrade.version()
 	contents := &snapshot.Contents{
 		Store: s.store.Export(), Auth: s.auth.State(), Members: s.members(),

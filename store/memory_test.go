@@ -11,7 +11,7 @@ const memoryFactor = 1.25
 
 // A quota is of use only if the bytes that the store counts are those that it takes.
 func TestBytesAreThoseOfTheRuntime(t *testing.T) {
-	const number = 20_000
+	const number = 10_000
 	key := func(i int) []byte { return binary.BigEndian.AppendUint64([]byte("/registry/"), uint64(i)) }
 	for name, fill := range map[string]func(s *Store) error{
 		"small values":    func(s *Store) error { return putEach(s, number, key, 16, 0) },

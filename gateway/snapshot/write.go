@@ -182,7 +182,7 @@ func (c *Contents) writeAllButKeys(tx *bbolt.Tx) error {
 	b.open(membersBucket)
 	for _, m := range c.Members {
 		b.putJSON(strconv.FormatUint(m.GetID(), 16), member{
-			ID: m.GetID(), PeerURLs: m.GetPeerURLs(), IsLearner: m.GetIsLearner(), Name: m.GetName(), ClientURLs: m.GetClientURLs(),
+			ID: m.GetID(), PeerURLs: append([]string{}, m.GetPeerURLs()...), IsLearner: m.GetIsLearner(), Name: m.GetName(), ClientURLs: m.GetClientURLs(),
 		})
 	}
 	return b.err
