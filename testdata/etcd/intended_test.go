@@ -18,15 +18,15 @@ type difference struct {
 }
 
 var (
-	// The random requests ask for no such hash.
+	// The random requests ask for no such hash, and compact no revision 0.
 	hashOfCompaction = difference{
-		etcd:       `remembers the hashes that it took in its last ten compactions, and answers HashKV of such a revision as it was before the compaction, also when it is compacted by now`,
+		etcd:       `remembers the hashes that it took in its last ten compactions, and answers HashKV of such a revision as it was before the compaction, also when it is compacted by now; after a compaction at 0, which succeeds once, the hash of the current revision stays that of an empty store`,
 		meshbridge: `hashes what is there, and calls a compacted revision compacted`,
 		why:        `the members of a cluster compare these hashes; to take them costs a walk over all keys in each compaction`,
 	}
-	// The random compactions leave such a revision out.
+	// The random compactions and hashes leave such a revision out.
 	keyPutAgain = difference{
-		etcd:       `a transaction may delete everything from a key on and put one of these keys; a compaction at its revision then loses the key, and the next read of it stops the server`,
+		etcd:       `a transaction may delete everything from a key on and put one of these keys; a compaction at its revision then loses the key, and the next read of it stops the server; its hash takes the key for deleted`,
 		meshbridge: `keeps the key`,
 		why:        `nobody wants to lose a key`,
 	}

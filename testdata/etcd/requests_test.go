@@ -60,15 +60,18 @@ func (r *requestMaker) next() proto.Message {
 	case n < 84:
 		return r.txn()
 	case n < 86:
-		c := &pb.CompactionRequest{Revision: r.someRevision(), Physical: r.chance(50)}
+		c := &pb.CompactionRequest{Revision: max(1, r.someRevision()), Physical: r.chance(50)}
 		if r.fragile[c.GetRevision()] {
-			c.Revision = 0
+			c.Revision = 1
 		}
 		return c
 	case n < 88 && !r.chooseLeases:
 		h := &pb.HashKVRequest{Revision: r.someRevision()}
 		if r.compacted[h.GetRevision()] { // see hashOfCompaction
 			h.Revision = 0
+		}
+		if r.fragile[h.GetRevision()] || r.fragile[r.revision] { // see keyPutAgain
+			return r.put()
 		}
 		return h
 	default:
