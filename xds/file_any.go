@@ -33,7 +33,11 @@ func unmarshalJSON(raw json.RawMessage, body *anypb.Any) error {
 			return err
 		}
 	}
-	return protojson.UnmarshalOptions{Resolver: linkedOrEmpty{protoregistry.GlobalTypes}}.Unmarshal(raw, body)
+	err := protojson.UnmarshalOptions{Resolver: linkedOrEmpty{protoregistry.GlobalTypes}}.Unmarshal(raw, body)
+	if err != nil && bytes.Contains(raw, []byte(SecretType)) {
+		return errors.New("is no secret in JSON") // the reason would quote what is in it
+	}
+	return err
 }
 
 // holdsUnknownType may err on the side of true, which costs only time.

@@ -19,6 +19,7 @@ type metrics struct {
 	lastUpdate  prometheus.Gauge
 	rejected    prometheus.Gauge
 	diagnostics *prometheus.GaugeVec
+	expiry      *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -49,8 +50,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		diagnostics: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "meshbridge_diagnostics", Help: "Diagnostics of the current translation.",
 		}, []string{"code", "severity"}),
+		expiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "meshbridge_certificate_expiry_timestamp_seconds",
+			Help: "When the certificate that an ssl object presents to clients expires, as Unix time.",
+		}, []string{"ssl"}),
 	}
-	r.MustRegister(m.updates, m.translation, m.commits, m.events, m.revision, m.lastUpdate, m.rejected, m.diagnostics)
+	r.MustRegister(m.updates, m.translation, m.commits, m.events, m.revision, m.lastUpdate, m.rejected, m.diagnostics, m.expiry)
 	return m
 }
 

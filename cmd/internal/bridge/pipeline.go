@@ -190,6 +190,7 @@ func (p *pipeline) firstWorld(now time.Time) error {
 	}
 	p.started = true
 	p.metrics.translated(time.Since(now))
+	p.noteCertificates(now, result)
 	p.publish(now, revision, true)
 	p.log.Info("ready",
 		slog.Int64("revision", revision),
@@ -224,6 +225,7 @@ func (p *pipeline) apply(now time.Time, keys []xds.Key) error {
 	if err != nil {
 		return err
 	}
+	p.noteCertificates(now, result)
 	p.publish(now, revision, result.DiagnosticsChanged || !onlyEndpoints(keys))
 	return nil
 }

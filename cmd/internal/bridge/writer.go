@@ -26,8 +26,9 @@ const (
 // maxLoggedKeys bounds the line that is logged for a commit.
 const maxLoggedKeys = 10
 
-// writer turns translation results into transactions in three phases: what routes refer to, then
-// routes with their deletions, then what lost its last reference. It is owned by the pipeline.
+// writer turns translation results into transactions in three phases: what routes refer to and ssls
+// with their deletions, then routes with theirs, then what lost its last reference. It is owned by the
+// pipeline.
 type writer struct {
 	store   *store.Store
 	prefix  string // of every key, with the final slash
@@ -77,12 +78,15 @@ func (w *writer) add(now time.Time, r translate.Result) (revision int64, err err
 		routes = true
 	}
 	for _, key := range r.Delete {
-		if !isRoute(key) {
+		switch {
+		case isRoute(key):
+			w.routes[key] = nil
+			routes = true
+		case isSSL(key):
+			first[key] = nil
+		default:
 			w.garbage[key] = now.Add(garbageAfter)
-			continue
 		}
-		w.routes[key] = nil
-		routes = true
 	}
 	if revision, err = w.commit(first); err != nil {
 		return 0, err
@@ -176,6 +180,13 @@ func phase(key string) int {
 		return 1
 	}
 	return 0
+}
+
+// isSSL tells ssls from what routes refer to: a server name may go from one to another, and must never
+// have two, so that they are removed in the transaction that puts the others.
+func isSSL(key string) bool {
+	kind, _, _ := apisix.ParseKey(key)
+	return kind == apisix.KindSSL
 }
 
 func isRoute(key string) bool {

@@ -69,7 +69,11 @@ func runTranslate(ctx context.Context, a *app, o translateOptions) error {
 		return err
 	}
 	objects := slices.Collect(state.Objects())
-	if err := write(a.stdout, objects); err != nil {
+	shown := make([]apisix.Object, len(objects))
+	for i, o := range objects {
+		shown[i] = o.Redacted()
+	}
+	if err := write(a.stdout, shown); err != nil {
 		return err
 	}
 	failed := len(rejected) > 0
@@ -212,6 +216,12 @@ func writeTable(w io.Writer, objects []apisix.Object) error {
 				return fmt.Errorf("%s: %w", o.Key(), err)
 			}
 			match, to = u.Type, describeNodes(u.Nodes)
+		case apisix.KindSSL:
+			var s apisix.SSL
+			if err := json.Unmarshal(o.Value, &s); err != nil {
+				return fmt.Errorf("%s: %w", o.Key(), err)
+			}
+			match, to = strings.TrimSpace(strings.Join(append(slices.Clone(s.SNIs), s.SNI), " ")), describeExpiry(&s)
 		default:
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", o.Kind, o.ID, match, to)
@@ -239,6 +249,14 @@ func describeRoute(r *apisix.Route) (match, to string) {
 		to = strings.Join(plugins, " ")
 	}
 	return match, to
+}
+
+func describeExpiry(s *apisix.SSL) string {
+	expiry, ok := s.NotAfter()
+	if !ok {
+		return ""
+	}
+	return "certificate until " + expiry.UTC().Format(time.DateOnly)
 }
 
 func describeNodes(nodes []apisix.Node) string {

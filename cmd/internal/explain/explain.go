@@ -57,6 +57,8 @@ type Answer struct {
 	URI        string        `json:"uri,omitempty"`
 	Candidates []Candidate   `json:"candidates,omitempty"`
 	Notes      []string      `json:"notes,omitempty"`
+	// SSL is the id of the ssl with the certificate that the client is shown.
+	SSL string `json:"ssl,omitempty"`
 }
 
 // Share is one destination of a weighted split.
@@ -106,6 +108,9 @@ func Explain(w World, q Query) (Answer, error) {
 		Vars: vars,
 	})
 	a.fill(d)
+	if chain.Terminated && u.Scheme == "https" {
+		a.fillTLS(evaluator.Handshake(apisix.Handshake{ServerName: connection(u, w.Chains).ServerName}), chain)
+	}
 	return a, nil
 }
 
@@ -124,6 +129,20 @@ func (a *Answer) fill(d apisix.Decision) {
 	}
 	for _, s := range d.Split {
 		a.Split = append(a.Split, Share{UpstreamID: s.UpstreamID, Weight: s.Weight})
+	}
+}
+
+// fillTLS adds what happens before the request. The client is taken to have a good certificate where
+// one is needed.
+func (a *Answer) fillTLS(s apisix.Security, chain *translate.Chain) {
+	switch {
+	case s.SSL != nil:
+		a.SSL = s.SSL.ID
+	case !chain.RequireClientCertificate:
+		a.Notes = append(a.Notes, "the TLS handshake fails: "+s.Refused)
+	}
+	if chain.RequireClientCertificate {
+		a.Notes = append(a.Notes, "the client needs a certificate")
 	}
 }
 

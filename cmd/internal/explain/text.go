@@ -19,6 +19,9 @@ func (a *Answer) Text() string {
 		line("", "APISIX does not see such requests: %s", a.NotServed)
 		return b.String()
 	}
+	if a.SSL != "" {
+		line("shows", "%s", a.SSL)
+	}
 	if a.RouteID == "" {
 		line("route", "none")
 	} else {
