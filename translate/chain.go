@@ -81,7 +81,8 @@ type Chain struct {
 	foreignNames []string
 	// dropsClientCertificate tells that x-forwarded-client-cert is removed from requests, because a
 	// client could forge it: Envoy does so on every connection without mutual TLS, and otherwise
-	// replaces or extends it. Outbound, the client is the workload itself, and nothing is removed.
+	// replaces or extends it. Outbound, too: the proxy at the other end adds to what it is told over
+	// mesh TLS.
 	dropsClientCertificate bool
 	// facts are what happens to requests before the HTTP filters, and access what refuses some of
 	// them, in the order of the filters.

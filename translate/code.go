@@ -113,6 +113,10 @@ func listenerCodes() []CodeInfo {
 			"The port is in PERMISSIVE mode and the profile has no mesh TLS. Clients with a sidecar use mesh TLS when the workload is labelled for it: set tls mode DISABLE in a DestinationRule, or use the mesh profile.",
 		},
 		{
+			"request_normalization", SeverityInfo, "requests are read as nginx reads them: paths and query parameters decoded, dot segments resolved and slashes merged, lines of one header joined, the host without its port",
+			"Envoy decodes the escapes of unreserved characters only, merges no slashes unless it is told to, and joins header lines by a comma alone. A request that spells a path in another way gets the route of that path. nginx answers 400 to malformed escapes, to paths that climb above the root and to hosts with empty labels, 405 to TRACE and CONNECT, and 414 to very long paths, which Envoy routes; Envoy answers 400 to fragments and to more kinds of hosts.",
+		},
+		{
 			"route_config_missing", SeverityWarning, "route configuration %q has not arrived; requests get 404",
 			"Envoy answers 404 as well until the route configuration arrives.",
 		},

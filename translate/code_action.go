@@ -11,7 +11,9 @@ const (
 	codePathRewrite          Code = "path_rewrite_unsupported"
 	codeHostRewrite          Code = "host_rewrite_unsupported"
 	codeHeaderLeftOut        Code = "header_left_out"
+	codeHeaderMayBeEmpty     Code = "header_may_be_empty"
 	codeHeaderReplaced       Code = "response_header_replaced"
+	codeRedirectLocation     Code = "redirect_location"
 	codeResponseBody         Code = "direct_response_body_unsupported"
 	codeResponseStatus       Code = "direct_response_status_invalid"
 	codeTimeoutPerRead       Code = "timeout_per_read"
@@ -86,9 +88,19 @@ func actionCodes() []CodeInfo {
 			"APISIX sets, adds and removes headers, with values made of literals and of nginx's variables.",
 		},
 		{
+			codeHeaderMayBeEmpty, SeverityInfo,
+			"header %q is removed, or added to without a value, where what it is set to is missing",
+			"Where an operator such as %%REQ(x-user)%% has no value, Envoy skips the operation. nginx sends no header that is empty, and removes one that is set to nothing.",
+		},
+		{
 			codeHeaderReplaced, SeverityWarning,
 			"header %q replaces the upstream's instead of being added to it: %s",
 			"APISIX's response-rewrite plugin refuses to add values that have a colon or end in a slash, but can set them.",
+		},
+		{
+			codeRedirectLocation, SeverityInfo,
+			"the location of the redirect is not spelled as Envoy does: %s",
+			"APISIX's redirect plugin has no conditions and no escape for a dollar sign. Clients get to the same place, unless a server tells the spellings apart.",
 		},
 		{
 			codeResponseBody, SeverityWarning,

@@ -13,8 +13,8 @@ import (
 // cors plugin would answer all OPTIONS requests.
 func withCORS(rx *routeContext, branches []branch) []branch {
 	var policy corspb.CorsPolicy
-	if !rx.filterConfig(filterCORS, &policy) {
-		return branches
+	if !rx.filterConfig(filterCORS, &policy) || rx.route.GetRoute() == nil {
+		return branches // Envoy's filter leaves redirects and direct responses alone
 	}
 	field := filterField("", filterCORS) + "."
 	reportUnknown(&policy, rx.report, field)

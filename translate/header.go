@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -209,6 +210,12 @@ func (h *headerOutcome) apply(action corepb.HeaderValueOption_HeaderAppendAction
 	return ""
 }
 
+// mayBeEmpty tells whether a template consists of nothing but headers and what else may be missing.
+func mayBeEmpty(template string) bool {
+	optional := regexp.MustCompile(`\$\{(?:http|upstream_http|sent_http|ssl|proxy_protocol_tlv)_[^}]*\}`)
+	return template != "" && optional.ReplaceAllString(template, "") == ""
+}
+
 // headerTemplate returns the value of an operation as a template of APISIX. ok is false where there
 // is nothing to do, or no way to do it.
 func (rx *routeContext) headerTemplate(scope headerScope, option *corepb.HeaderValueOption, field string) (template string, ok bool) {
@@ -216,8 +223,12 @@ func (rx *routeContext) headerTemplate(scope headerScope, option *corepb.HeaderV
 	if value == "" {
 		value = string(option.GetHeader().GetRawValue())
 	}
-	if value == "" && !option.GetKeepEmptyValue() {
-		return "", false // Envoy adds no empty headers either
+	if value == "" {
+		if !option.GetKeepEmptyValue() {
+			return "", false // Envoy adds no empty headers either
+		}
+		rx.report(codeHeaderLeftOut, field, name, "nginx sends no header without a value")
+		return "", overwrites(appendAction(option)) // by which it is removed
 	}
 	if strings.HasPrefix(name, ":") || strings.EqualFold(name, "host") {
 		rx.report(codeHeaderLeftOut, field, name, "it is not a header of its own in APISIX")
@@ -231,6 +242,9 @@ func (rx *routeContext) headerTemplate(scope headerScope, option *corepb.HeaderV
 	if unknown != "" {
 		rx.report(codeHeaderLeftOut, field, name, "APISIX has no variable for "+unknown)
 		return "", false
+	}
+	if mayBeEmpty(template) {
+		rx.report(codeHeaderMayBeEmpty, field, name)
 	}
 	return template, true
 }

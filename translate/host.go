@@ -29,6 +29,9 @@ type placement struct {
 // validHost tells whether APISIX accepts a host in its canonical form.
 func validHost(host string) bool {
 	name := strings.TrimPrefix(host, "*")
+	if strings.Contains(name, ":") && !strings.HasPrefix(name, "[") {
+		return false // an IPv6 address without brackets, which no Host header is
+	}
 	return name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-._[]:") == "" && !strings.Contains(name, "*")
 }
 
@@ -102,12 +105,7 @@ func cutPort(domain string) (host, port string) {
 	return domain[:i], domain[i+1:]
 }
 
-// canonicalHost is a domain as nginx's $host has it: in lower case, without a final dot, and IPv6
-// addresses in brackets.
+// canonicalHost is a domain as nginx's $host has it: in lower case and without a final dot.
 func canonicalHost(host string) string {
-	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	if a, err := netip.ParseAddr(host); err == nil && a.Is6() {
-		return "[" + host + "]"
-	}
-	return host
+	return strings.TrimSuffix(strings.ToLower(host), ".")
 }

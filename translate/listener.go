@@ -294,6 +294,7 @@ func (d *chainDraft) parseConnectionManager(hcm *http_connection_managerpb.HttpC
 			share("upgrade_unsupported", prefix+"upgrade_configs", u.GetUpgradeType())
 		}
 	}
+	share("request_normalization", "http_connection_manager")
 	if len(hcm.GetAccessLog()) > 0 {
 		share("telemetry_ignored", prefix+"access_log", "the access log")
 	}
@@ -309,7 +310,7 @@ func (d *chainDraft) parseConnectionManager(hcm *http_connection_managerpb.HttpC
 		share("setting_ignored", prefix+"path_with_escaped_slashes_action", "path_with_escaped_slashes_action")
 	}
 	forwarding := hcm.GetForwardClientCertDetails()
-	d.dropsClientCertificate = d.Direction != Outbound && forwarding != http_connection_managerpb.HttpConnectionManager_ALWAYS_FORWARD_ONLY
+	d.dropsClientCertificate = forwarding != http_connection_managerpb.HttpConnectionManager_ALWAYS_FORWARD_ONLY
 	if d.dropsClientCertificate && (d.MeshTLS || d.RequireClientCertificate) && forwarding != http_connection_managerpb.HttpConnectionManager_SANITIZE {
 		share("client_certificate_header", prefix+"forward_client_cert_details")
 	}

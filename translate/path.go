@@ -68,7 +68,7 @@ func compilePath(m *routepb.RouteMatch, report reporter) (test pathTest, ok bool
 	switch {
 	case strings.Contains(raw, "//"), strings.Contains(strings.ToUpper(raw), "%2F"):
 		report("path_slashes", field, raw, test.literal)
-	case test.literal != raw:
+	case test.literal != raw, strings.ContainsFunc(raw, isEncoded):
 		report("path_decoded", field, raw, test.literal)
 	}
 	return test, true
@@ -106,6 +106,10 @@ func normalPath(p string) string {
 	}
 	return p
 }
+
+// isEncoded tells whether Envoy encodes a character of a request's path before it compares, so that a
+// literal that has it never matches there.
+func isEncoded(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune("\"#<>?^`{}", r) }
 
 // all tells whether every path passes.
 func (t pathTest) all() bool { return t.kind == pathPrefix && t.literal == "/" }

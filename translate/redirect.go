@@ -18,6 +18,12 @@ func compileRedirect(rx *routeContext, action *routepb.RedirectAction) branch {
 	location := redirect{Status: redirectStatus(action.GetResponseCode())}
 	origin := rx.redirectOrigin(action)
 	if path := action.GetPathRedirect(); path != "" {
+		if !strings.HasPrefix(path, "/") {
+			path = "/" + path
+		}
+		if strings.ContainsAny(path, `$\`) {
+			rx.report(codeRedirectLocation, "redirect.path_redirect", "$ and \\ are sent as %24 and %5C")
+		}
 		// A query of the new path replaces the request's.
 		location.AppendQueryString = !action.GetStripQuery() && !strings.Contains(path, "?")
 		location.URI = origin + apisix.EscapeRedirect(path)
@@ -47,7 +53,10 @@ func compileRedirect(rx *routeContext, action *routepb.RedirectAction) branch {
 func (rx *routeContext) redirectRewrite(action *routepb.RedirectAction) []string {
 	switch p := action.GetPathRewriteSpecifier().(type) {
 	case *routepb.RedirectAction_PrefixRewrite:
-		return []string{rx.matchedPath(), apisix.EscapeReplacement(p.PrefixRewrite)}
+		if p.PrefixRewrite == "" {
+			return nil
+		}
+		return []string{rx.matchedPath(), apisix.EscapeReplacement("/" + strings.TrimPrefix(p.PrefixRewrite, "/"))}
 	case *routepb.RedirectAction_RegexRewrite:
 		return rx.regexRewrite(p.RegexRewrite, "redirect.regex_rewrite")
 	case *routepb.RedirectAction_PathRewrite:
@@ -80,6 +89,9 @@ func (rx *routeContext) redirectOrigin(action *routepb.RedirectAction) string {
 	case port != 0:
 		host = apisix.Var("host")
 	default:
+		if action.GetSchemeRedirect() != "" || action.GetHttpsRedirect() {
+			rx.report(codeRedirectLocation, "redirect", "a port 80 or 443 in the Host header stays, which Envoy drops where the scheme changes")
+		}
 		host = apisix.Var("http_host")
 	}
 	if port != 0 {

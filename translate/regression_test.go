@@ -133,7 +133,7 @@ func TestABadRouteCostsItselfOnly(t *testing.T) {
 			t.Errorf("%s is answered by %q, want %q", path, got, want)
 		}
 	}
-	if len(s.Diagnostics()) != 2 {
+	if len(s.Diagnostics()) != 3 { // one is about all requests
 		t.Errorf("diagnostics: %v", s.Diagnostics())
 	}
 }

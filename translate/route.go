@@ -82,10 +82,9 @@ func (x *routeCompiler) answerAll(what string, status int) {
 	})
 }
 
-// answer lets APISIX answer itself. fault-injection runs before any plugin that looks at the request.
-func answer(status int) apisix.Plugins {
-	return apisix.Plugins{"fault-injection": map[string]any{"abort": map[string]any{"http_status": status}}}
-}
+// answer lets APISIX answer itself, with an empty body like Envoy. fault-injection runs before any
+// plugin that looks at the request.
+func answer(status int) apisix.Plugins { return answerStatus(status) }
 
 func (x *routeCompiler) labels(v *routepb.VirtualHost) map[string]string {
 	return x.state.labels(labelListener, x.chain.Listener, labelRouteConfig, x.chain.RouteConfig, labelVirtualHost, v.GetName())
@@ -190,7 +189,7 @@ func (x *routeCompiler) toTLS(v *routepb.VirtualHost) compiledRoute {
 }
 
 func redirectToTLS() apisix.Plugins {
-	return apisix.Plugins{"redirect": map[string]any{"uri": "https://$host$real_request_uri", "ret_code": 301}}
+	return apisix.Plugins{"redirect": map[string]any{"uri": "https://$http_host$real_request_uri", "ret_code": 301}}
 }
 
 func (x *routeCompiler) terminal(v *routepb.VirtualHost, what string, plugins apisix.Plugins) compiledRoute {

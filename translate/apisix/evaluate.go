@@ -259,6 +259,9 @@ func (e *Evaluator) Evaluate(r Request) Decision {
 	if refusal != "" {
 		return Decision{Status: 400, AnsweredBy: "nginx", Notes: []string{refusal}}
 	}
+	if vars.method == "TRACE" || vars.method == "CONNECT" {
+		return Decision{Status: 405, AnsweredBy: "nginx", Notes: []string{"nginx serves no " + vars.method + " requests"}}
+	}
 	if r.TLS != nil {
 		if d, refused := e.secure(*r.TLS, vars); refused {
 			return d

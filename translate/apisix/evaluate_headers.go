@@ -19,13 +19,19 @@ func newHeaderLines(headers map[string][]string) headerLines {
 	return out
 }
 
+// add and set send no header that is empty; one that is set to nothing is removed.
 func (h headerLines) add(name, value string) {
-	name = strings.ToLower(name)
-	h[name] = append(h[name], value)
+	if value != "" {
+		h[strings.ToLower(name)] = append(h[strings.ToLower(name)], value)
+	}
 }
 
-func (h headerLines) set(name, value string) { h[strings.ToLower(name)] = []string{value} }
-func (h headerLines) remove(name string)     { delete(h, strings.ToLower(name)) }
+func (h headerLines) set(name, value string) {
+	h.remove(name)
+	h.add(name, value)
+}
+
+func (h headerLines) remove(name string) { delete(h, strings.ToLower(name)) }
 
 // headerOperations are what proxy-rewrite and response-rewrite do to headers: they add, then set,
 // then remove. Fields of one operation are executed in the order of a Lua table, which is none: a

@@ -295,6 +295,9 @@ func (e *Evaluator) forward(d *Decision, entry *routeEntry, chosen string) {
 	} else {
 		d.Upstream = entry.InlineUpstream
 	}
+	if d.Upstream != nil && d.Upstream.PassHost == "rewrite" {
+		d.Host = d.Upstream.UpstreamHost
+	}
 	if d.Upstream == nil || len(d.Upstream.Nodes) == 0 {
 		d.answer("upstream", 503)
 		return
@@ -304,10 +307,7 @@ func (e *Evaluator) forward(d *Decision, entry *routeEntry, chosen string) {
 		d.Notes = append(d.Notes, "the rewritten path does not begin with /: "+d.URI)
 		return
 	}
-	switch d.Upstream.PassHost {
-	case "rewrite":
-		d.Host = d.Upstream.UpstreamHost
-	case "node":
+	if d.Upstream.PassHost == "node" {
 		d.Host = nodeHost(d.Upstream.Nodes[0], d.Upstream.Scheme)
 	}
 }

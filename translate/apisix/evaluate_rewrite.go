@@ -20,7 +20,10 @@ func (p *pluginRun) proxyRewrite(config json.RawMessage) {
 	if c.Host != "" {
 		p.d.Host = c.Host
 	}
-	defer p.requestHeaders(config)
+	defer func() {
+		p.vars.rewritten = p.d.URI
+		p.requestHeaders(config)
+	}()
 	uri, query := p.vars.path, ""
 	if c.Real {
 		uri = p.vars.target

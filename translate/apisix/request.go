@@ -41,6 +41,7 @@ type requestVars struct {
 	target        string // $real_request_uri
 	addr          string
 	headers       map[string]string // by variable name without http_
+	rewritten     string            // $upstream_uri, which proxy-rewrite sets
 	routeID, name string            // of the matched route
 	// serverName and clientVerify are empty without TLS.
 	serverName, clientVerify string
@@ -131,6 +132,8 @@ func (v *requestVars) lookup(name string) any {
 		return v.path + v.isArgs() + v.args
 	case "real_request_uri":
 		return v.target
+	case "upstream_uri":
+		return v.rewritten
 	case "remote_addr", "realip_remote_addr", "proxy_protocol_addr":
 		return v.addr
 	case "request":

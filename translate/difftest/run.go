@@ -1,0 +1,205 @@
+package difftest
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"meshbridge/translate/envoytest"
+)
+
+// Report counts pairs of decisions.
+type Report struct {
+	// Pairs is how many requests were given to both sides, Compared those for which both have an
+	// answer, and Equal those with the same.
+	Pairs, Compared, Equal int
+	// Unknown counts requests that Envoy's evaluator has no answer for, by the reason.
+	Unknown map[string]int
+	// Explained counts differences by the codes that explain them.
+	Explained map[string]int
+	// Outcomes counts what Envoy does.
+	Outcomes map[envoytest.Outcome]int
+	// Failures are differences that nothing explains.
+	Failures []Failure
+}
+
+// Shortest returns one failure of each kind, that with the shortest request: of a chain, and with the
+// same aspects.
+func (r *Report) Shortest() []Failure {
+	best := map[string]Failure{}
+	for _, f := range r.Failures {
+		key := f.World + " " + f.Chain + " " + f.kind
+		if other, ok := best[key]; !ok || len(f.String()) < len(other.String()) {
+			best[key] = f
+		}
+	}
+	out := make([]Failure, 0, len(best))
+	for _, key := range slices.Sorted(maps.Keys(best)) {
+		out = append(out, best[key])
+	}
+	return out
+}
+
+// NewReport returns an empty report.
+func NewReport() *Report {
+	return &Report{Unknown: map[string]int{}, Explained: map[string]int{}, Outcomes: map[envoytest.Outcome]int{}}
+}
+
+// String formats the counts.
+func (r *Report) String() string {
+	explained := 0
+	for _, n := range r.Explained {
+		explained += n
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d pairs, %d compared, %d equal, %d differ as reported, %d failures", r.Pairs, r.Compared, r.Equal, r.Compared-r.Equal-len(r.Failures), len(r.Failures))
+	writeCounts(&b, "outcome", r.Outcomes)
+	writeCounts(&b, "explained by", r.Explained)
+	writeCounts(&b, "not compared:", r.Unknown)
+	return b.String()
+}
+
+func writeCounts[K ~string](b *strings.Builder, what string, counts map[K]int) {
+	for _, key := range slices.Sorted(maps.Keys(counts)) {
+		fmt.Fprintf(b, "\n  %8d %s %s", counts[key], what, key)
+	}
+}
+
+// Failure is a request for which the sides differ without a reason.
+type Failure struct {
+	World       string
+	Chain       string
+	Request     envoytest.Request
+	Differences []string
+	// Envoy and APISIX say what each did.
+	Envoy, APISIX string
+
+	kind string // the aspects
+}
+
+// String formats what is needed to see the difference.
+func (f Failure) String() string {
+	return fmt.Sprintf("%s, chain %s: %s %s%s %v draws %+v\n  %s\n  Envoy:  %s\n  APISIX: %s",
+		f.World, f.Chain, f.Request.Method, f.Request.Host, f.Request.Target, f.Request.Headers, f.Request.Draws,
+		strings.Join(f.Differences, "\n  "), f.Envoy, f.APISIX)
+}
+
+// Run gives random requests to both sides, evenly among the chains.
+func (w *World) Run(random Random, requests int, report *Report) {
+	for i := range requests {
+		e := w.entrances[i%len(w.entrances)]
+		w.run(e, e.request(random), report)
+	}
+}
+
+// Repeat gives the request of a failure to both sides again, which may be of another World.
+func (w *World) Repeat(f Failure, report *Report) {
+	for _, e := range w.entrances {
+		if e.chain.Key == f.Chain {
+			w.run(e, f.Request, report)
+		}
+	}
+}
+
+func (w *World) run(e *entrance, r envoytest.Request, report *Report) {
+	report.Pairs++
+	o := &outcome{pair: e.pair(r), world: w, envoyDecision: w.envoy.Evaluate(r)}
+	o.apisixDecision = w.apisix.Evaluate(o.apisix)
+	report.Outcomes[o.envoyDecision.Outcome]++
+	if o.envoyDecision.Outcome == envoytest.Unknown && o.apisixDecision.Status != 403 {
+		report.Unknown[strings.Join(o.envoyDecision.Notes, "; ")]++
+		return
+	}
+	report.Compared++
+	differences := compare(o)
+	if len(differences) == 0 {
+		report.Equal++
+		return
+	}
+	codes, ok := w.explain(o, differences)
+	if !ok {
+		codes, ok = w.explainReading(o)
+	}
+	if !ok {
+		report.Failures = append(report.Failures, w.failure(o, differences))
+		return
+	}
+	slices.Sort(codes)
+	for _, code := range slices.Compact(codes) {
+		report.Explained[code]++
+	}
+}
+
+// explainReading tells whether the sides differ in how they read the request, and in nothing else.
+func (w *World) explainReading(o *outcome) (codes []string, ok bool) {
+	if !w.reports(codeNormalization) {
+		return nil, false
+	}
+	codes = []string{codeNormalization}
+	if refusedByOne(o) {
+		return codes, true
+	}
+	normal, changed := normalForm(o.envoy)
+	if !changed {
+		return nil, false
+	}
+	as := *o
+	as.envoy = normal
+	as.envoyDecision = w.envoy.Evaluate(normal)
+	as.envoyDecision.Path = normalTarget(as.envoyDecision.Path)
+	as.envoyDecision.Location = normalLocation(as.envoyDecision.Location)
+	as.envoyDecision.Host, as.apisixDecision.Host = normalHost(as.envoyDecision.Host), normalHost(as.apisixDecision.Host)
+	as.apisixDecision.URI = normalTarget(as.apisixDecision.URI)
+	as.apisixDecision.Location = normalLocation(as.apisixDecision.Location)
+	differences := compare(&as)
+	if len(differences) == 0 {
+		return codes, true
+	}
+	others, ok := w.explain(&as, differences)
+	return append(codes, others...), ok
+}
+
+// normalLocation is a location in normal form.
+func normalLocation(location string) string {
+	scheme, rest, ok := strings.Cut(location, "://")
+	if !ok {
+		if strings.HasPrefix(location, "/") {
+			return normalTarget(location)
+		}
+		return location
+	}
+	host, path, _ := strings.Cut(rest, "/")
+	return scheme + "://" + normalHost(host) + normalTarget("/"+path)
+}
+
+// maxPath is the length up to which APISIX matches all paths.
+const maxPath = 6000
+
+// refusedByOne tells whether one side does not take the request at all: it is malformed, or beyond
+// what nginx accepts. A wildcard at the beginning of a domain stands for nothing at all to APISIX, which
+// no host can tell that is one.
+func refusedByOne(o *outcome) bool {
+	if o.apisixDecision.AnsweredBy == "nginx" || len(o.envoy.Target) > maxPath {
+		return true
+	}
+	return o.envoyDecision.Outcome == envoytest.Rejected || strings.HasPrefix(o.envoy.Host, ".") || strings.HasPrefix(o.envoy.Host, "-")
+}
+
+func (w *World) failure(o *outcome, differences []difference) Failure {
+	f := Failure{World: w.name, Chain: o.entrance.chain.Key, Request: o.envoy}
+	for _, d := range differences {
+		f.Differences = append(f.Differences, d.String())
+		f.kind += " " + string(d.aspect) + " " + d.name
+	}
+	e, a := o.envoyDecision, o.apisixDecision
+	f.Envoy = fmt.Sprintf("%s %d, virtual host %q, route %q (%d), cluster %q, host %q, path %q, location %q, notes %v",
+		e.Outcome, e.Status, e.VirtualHost, e.Route, e.RouteIndex, e.Cluster, e.Host, e.Path, e.Location, e.Notes)
+	name := ""
+	if a.Route != nil {
+		name = a.Route.Name
+	}
+	f.APISIX = fmt.Sprintf("%d %s, route %q (%s), upstream %q, host %q, path %q, location %q, notes %v",
+		a.Status, a.AnsweredBy, name, a.RouteID, cluster(a.Upstream), a.Host, a.URI, a.Location, a.Notes)
+	return f
+}
