@@ -64,20 +64,23 @@ bench: build ## side by side with a real etcd, and the bridge's own figures
 	cd $(ETCD) && $(GO) run ./bench -meshbridge $(BIN)/meshbridge
 
 .PHONY: fuzz
-fuzz: ## each fuzz target of FUZZPKG (default: all) for FUZZTIME
+fuzz: fuzz-targets fuzz-etcd ## look for faults with random input, for long
+
+.PHONY: fuzz-targets
+fuzz-targets: ## each fuzz target of FUZZPKG (default: all) for FUZZTIME
 	@for pkg in $$($(GO) list $(FUZZPKG)); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
 	  done; \
 	done
 FUZZTIME ?= 60s
+FUZZPKG ?= ./...
 
 .PHONY: fuzz-etcd
 fuzz-etcd: build ## FUZZETCD rounds of new random requests and watches to a real etcd and the store
 	cd $(ETCD) && MESHBRIDGE=$(BIN)/meshbridge $(GO) test -count=$(FUZZETCD) -timeout 2h \
 	  -run 'Random|WatchStreams|WatchOver|Linearizable' . -seed 0 -ops 20000
 FUZZETCD ?= 10
-FUZZPKG ?= ./...
 
 $(BIN)/golangci-lint: Makefile
 	GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
