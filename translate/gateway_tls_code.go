@@ -23,8 +23,8 @@ func tlsCodes() []CodeInfo {
 			"APISIX gets certificates from secrets that istiod sends: credentialName of a Gateway's server, or certificateRefs of a Gateway API listener. The workload's own certificate (ISTIO_MUTUAL), files of the proxy's, and private keys that are kept elsewhere are not available. Handshakes fail, unless another chain's wildcard covers the server name; requests then get 404.",
 		},
 		{
-			"client_certificate_host", SeverityWarning, "requests whose Host is not the TLS server name get 400",
-			"APISIX insists on it for servers that verify client certificates, because it chooses them by server name alone. Envoy routes such requests.",
+			"client_certificate_host", SeverityWarning, "requests whose Host is not the TLS server name get 400, where the Host, too, is a server name with client certificates",
+			"APISIX insists on it because it chooses what it verifies clients with by server name alone. Envoy routes such requests on the chain of the server name.",
 		},
 		{
 			"client_certificate_refused_late", SeverityInfo, "a client certificate that does not verify gets 404, where Envoy ends the handshake",

@@ -188,6 +188,7 @@ func (x *routeCompiler) toTLS(v *routepb.VirtualHost) compiledRoute {
 	return c
 }
 
+// redirectToTLS keeps the Host header as it is, port included, as Envoy does.
 func redirectToTLS() apisix.Plugins {
 	return apisix.Plugins{"redirect": map[string]any{"uri": "https://$http_host$real_request_uri", "ret_code": 301}}
 }
