@@ -90,7 +90,7 @@ func actionCodes() []CodeInfo {
 		{
 			codeHeaderMayBeEmpty, SeverityInfo,
 			"header %q is removed, or added to without a value, where what it is set to is missing",
-			"Where an operator such as %%REQ(x-user)%% has no value, Envoy skips the operation. nginx sends no header that is empty, and removes one that is set to nothing.",
+			"Where an operator such as %REQ(x-user)% has no value, Envoy skips the operation. nginx sends no header that is empty, and removes one that is set to nothing.",
 		},
 		{
 			codeHeaderReplaced, SeverityWarning,

@@ -41,8 +41,9 @@ type chainDraft struct {
 	tls *serverTLS
 	// proxy is what the chain ends in, where that is neither HTTP nor TCP.
 	proxy string
-	// broken says why the chain cannot be served in any profile.
-	broken string
+	// broken says why the chain cannot be served in any profile, and brokenCode which code that has.
+	broken     string
+	brokenCode Code
 	// ipv6 tells that the listener has an IPv6 address.
 	ipv6 bool
 	// unclaimed tells that the chain is for TCP connections that no service claims.
@@ -285,7 +286,7 @@ func (d *chainDraft) parseConnectionManager(hcm *http_connection_managerpb.HttpC
 	case hcm.GetRouteConfig() != nil:
 		d.Inline, d.inline, d.RouteConfig = true, hcm.GetRouteConfig(), hcm.GetRouteConfig().GetName()
 	default:
-		d.broken = "scoped routes are not supported"
+		d.broken, d.brokenCode = "scoped routes are not supported", "route_discovery_unsupported"
 	}
 	const prefix = "http_connection_manager."
 	reportUnknown(hcm, share, prefix)

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -140,7 +141,7 @@ func (s *State) settle(c *Chain, d *chainDraft, siblings []*chainDraft, report, 
 	switch {
 	case d.broken != "":
 		c.NotServed = d.broken
-		report("listener_decode", "", d.broken)
+		report(cmp.Or(d.brokenCode, "listener_decode"), "", d.broken)
 		return
 	case d.proxy != "":
 		c.NotServed = "it ends in " + d.proxy

@@ -25,9 +25,9 @@ import (
 const schemaEnv = "APISIX_SCHEMA"
 
 type translateOptions struct {
-	file, output, schema string
-	node                 nodeOptions
-	translation          translationOptions
+	file, output, schema, explain string
+	node                          nodeOptions
+	translation                   translationOptions
 }
 
 func newTranslate(a *app) *cobra.Command {
@@ -37,24 +37,87 @@ func newTranslate(a *app) *cobra.Command {
 		Short: "Translate recorded xDS offline",
 		Long: `Translate xDS from a file or directory: discovery responses, or a config dump of
 Envoy or istiod. The APISIX objects go to stdout, diagnostics to stderr. The exit
-code is 1 if a diagnostic is an error or a resource is refused.`,
+code is 1 if a diagnostic is an error or a resource is refused.
+
+With --explain, say what a diagnostic code means and which constructs have it.`,
 		Example: `  meshbridge translate -f config_dump.json
+  meshbridge translate --explain mirror_not_sent
   meshbridge translate -f testdata/istiod/gateway-tls/xds --profile gateway -o table
   meshbridge translate -f config_dump.json --schema http://127.0.0.1:9090/v1/schema -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.explain != "" {
+				return explainCode(a.stdout, o.explain)
+			}
 			return withConfig(a, cmd, func() error { return runTranslate(cmd.Context(), a, o) })
 		},
 	}
 	f := cmd.Flags()
 	f.StringVarP(&o.file, "file", "f", "", "`path` of a file or directory (required)")
 	f.StringVarP(&o.output, "output", "o", "yaml", "`yaml|json|table`")
+	f.StringVar(&o.explain, "explain", "", "print what a diagnostic `code` means, and translate nothing")
 	f.StringVar(&o.schema, "schema", "", "check every object against an APISIX's own schemas: `file or URL` of /v1/schema;\n--schema alone takes it from $"+schemaEnv)
 	f.Lookup("schema").NoOptDefVal = "$" + schemaEnv
 	f.StringVar(&o.node.id, "node-id", "", "xDS node `id` of the proxy that the resources are for; its IP is the node of inbound upstreams")
 	o.translation.add(f)
 	addConfigFlags(cmd)
 	return cmd
+}
+
+// explainCode prints what there is to say about a diagnostic code, or which codes are most like it.
+func explainCode(w io.Writer, name string) error {
+	if text, ok := translate.Explanation(translate.Code(name)); ok {
+		_, err := io.WriteString(w, text)
+		return err
+	}
+	return usageError{fmt.Errorf("--explain %q: there is no such diagnostic code; the nearest are %s", name, strings.Join(nearestCodes(name), ", "))}
+}
+
+// nearestCodes returns the codes that are most like a name: those that share words with it, or else
+// most of its letters in order.
+func nearestCodes(name string) []string {
+	const most = 3
+	type candidate struct {
+		code     string
+		distance int
+	}
+	var all []candidate
+	for _, info := range translate.Codes() {
+		code := string(info.Code)
+		distance := editDistance(strings.ToLower(name), code)
+		for word := range strings.FieldsFuncSeq(strings.ToLower(name), func(r rune) bool { return r == '_' || r == '-' || r == ' ' }) {
+			if slices.Contains(strings.Split(code, "_"), word) {
+				distance -= 2 * len(word)
+			}
+		}
+		all = append(all, candidate{code, distance})
+	}
+	slices.SortStableFunc(all, func(a, b candidate) int { return a.distance - b.distance })
+	out := make([]string, 0, most)
+	for _, c := range all[:min(most, len(all))] {
+		out = append(out, c.code)
+	}
+	return out
+}
+
+// editDistance is the number of bytes to insert, delete or replace to make b of a (Levenshtein).
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
 }
 
 func runTranslate(ctx context.Context, a *app, o translateOptions) error {

@@ -1,0 +1,41 @@
+package translate
+
+// operationSupport is about telemetry, extensions and what is left.
+func operationSupport() []SupportSection {
+	return []SupportSection{
+		{"Telemetry", []Support{
+			{"access log to a file", "access_log", NotYet, "not set up; APISIX has its own", []Code{"telemetry_ignored"}, "bookinfo-client"},
+			{"access log to a service", "access_log, gRPC or OpenTelemetry", NotYet, "not set up", []Code{"telemetry_ignored"}, "bookinfo-client"},
+			{"response flags", "%RESPONSE_FLAGS%", NotPossible, "APISIX has no such reasons", []Code{codeHeaderLeftOut}, "action-request-headers"},
+			{"Istio's metrics", "istio.stats filter", NotYet, "not counted; APISIX's prometheus plugin has metrics of its own", nil, "bookinfo-client"},
+			{"exchange of metadata about peers", "peer_metadata filters", NotPossible, "peers report this workload as unknown", nil, "bookinfo-client"},
+			{"tracing", "tracing", NotYet, "not set up; headers of traces are forwarded as they come", []Code{"telemetry_ignored"}, "bookinfo-client"},
+			{"x-request-id", "generate_request_id", NotYet, "forwarded where a client sends it", nil, ""},
+		}},
+		{"Headers of proxies", []Support{
+			{"x-forwarded-client-cert", "forward_client_cert_details", NeedsCapture, "removed from what clients send, and not set", []Code{"client_certificate_header"}, "TestNoClientCanForgeACertificateHeader"},
+			{"x-forwarded-for", "use_remote_address, skip_xff_append", Approximate, "APISIX always appends the peer's address, as gateways of Istio do and sidecars do not", nil, ""},
+			{"x-envoy-attempt-count", "include_request_attempt_count", Approximate, "always 1", nil, "action-request-headers"},
+			{"server, via", "server_name, via", Approximate, "APISIX's own", []Code{"setting_ignored"}, "listener-settings"},
+		}},
+		{"Extensions", []Support{
+			{"EnvoyFilter that changes fields of routes and clusters", "patched xDS", Approximate, "as the rows above say of the field", []Code{"setting_ignored"}, "TestNoFieldIsLostInSilence"},
+			{"EnvoyFilter that adds filters", "http_filters", NotPossible, "requests pass without the filter; what restricts access fails closed", []Code{codeFilterIgnored, "filter_fault", "listener_filter_ignored"}, "filter-unknown"},
+			{"local rate limit", "local_ratelimit filter", NotYet, "not limited", []Code{codeFilterIgnored}, "filter-unknown"},
+			{"global rate limit", "ratelimit filter", NotYet, "not limited", []Code{codeFilterIgnored}, "filter-unknown"},
+			{"WasmPlugin", "ECDS", NotPossible, "requests pass without it", []Code{"filter_discovered"}, "filter-unknown"},
+			{"proxyless gRPC", "api_listener", NotPossible, "not served", []Code{"api_listener"}, "proxyless-grpc"},
+		}},
+		{"Names, scopes and lifecycle", []Support{
+			{"DNS proxying", "NDS", NeedsCapture, "not answered", nil, ""},
+			{"addresses of ServiceEntry that are allocated", "NDS, listeners for the addresses", NeedsCapture, "APISIX serves the listeners; nobody answers the names", nil, ""},
+			{"Sidecar egress hosts, outboundTrafficPolicy, egressProxy", "what istiod sends", Exact, "only what it sends is translated", nil, "TestApplyingStepByStepEqualsTranslatingAtOnce"},
+			{"HTTP/1.0, case of headers, sizes", "http_protocol_options, max_request_headers_kb", Approximate, "nginx's: HTTP/1.0 is served, the case of headers kept, sizes are limited by its configuration", []Code{"setting_ignored", "request_normalization"}, "listener-settings"},
+			{"streaming of bodies", "", Approximate, "APISIX buffers requests and responses unless its configuration says otherwise", nil, ""},
+			{"graceful drain", "drain_type", Approximate, "APISIX's own on shutdown; removed routes end with the requests on them", nil, ""},
+			{"route configuration that has not arrived", "rds", Exact, "404", []Code{"route_config_missing"}, "chain-rds-missing"},
+			{"domains that are no host names", "VirtualHost.domains", NotPossible, "not served", []Code{"domain_invalid"}, "host-invalid"},
+			{"scoped routes, connections that end in other filters", "scoped_routes, filters", NotPossible, "not served", []Code{"chain_without_proxy", "route_discovery_unsupported"}, "listener-settings"},
+		}},
+	}
+}
