@@ -150,7 +150,7 @@ func actionCodes() []CodeInfo {
 		{
 			codeHashCookie, SeverityWarning,
 			"APISIX does not set the cookie %q; clients without it are hashed by their address",
-			"Envoy generates the cookie for session affinity. With APISIX the application has to set it.",
+			"The cookie is set by the response-rewrite plugin, which refuses values with a colon, in a path or an attribute.",
 		},
 		{
 			codeClusterType, SeverityError,

@@ -28,9 +28,11 @@ type forwarding struct {
 	// retriesEnd is variant.retryTimeout.
 	retriesEnd time.Duration
 	hash       string
-	path       pathRewrite
-	host       hostRewrite
-	websocket  bool
+	// cookie is what clients without one are given; nil where nothing is.
+	cookie    *sessionCookie
+	path      pathRewrite
+	host      hostRewrite
+	websocket bool
 }
 
 func compileForward(rx *routeContext, action *routepb.RouteAction) []branch {
@@ -57,6 +59,7 @@ func compileForward(rx *routeContext, action *routepb.RouteAction) []branch {
 		f.reportDestination(d)
 		if d.facts.hashes && f.hash == "" {
 			f.hash = compileHashPolicy(rx, action.GetHashPolicy())
+			f.cookie = cookieOfPolicies(rx, action.GetHashPolicy(), f.hash)
 		}
 	}
 	if f.sharesRoute(destinations) {
@@ -93,7 +96,7 @@ func (f *forwarding) branches(ds []destination, suffix string, vars apisix.Vars)
 	if len(ds) == 1 && !first.facts.exists && f.notFound != 503 {
 		return []branch{{suffix: suffix, vars: vars, plugins: answerStatus(f.notFound)}}
 	}
-	var out []branch
+	out := f.withoutSession(ds, suffix, vars)
 	main := f.branch(ds)
 	main.suffix, main.vars = suffix, vars
 	if speaksGRPC(ds) {

@@ -66,9 +66,6 @@ func hashKeyOf(rx *routeContext, policy *routepb.RouteAction_HashPolicy, field s
 		if !isHashKey(name) {
 			return key, "APISIX cannot hash the cookie " + strconv.Quote(name)
 		}
-		if p.Cookie.GetTtl() != nil {
-			rx.report(codeHashCookie, field+".cookie.ttl", name)
-		}
 		return hashKey{hashCookie, name, apisix.Var("cookie_" + name)}, ""
 	case *routepb.RouteAction_HashPolicy_QueryParameter_:
 		name := p.QueryParameter.GetName()

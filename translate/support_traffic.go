@@ -6,7 +6,7 @@ func trafficSupport() []SupportSection {
 		{"Load balancing", []Support{
 			{"consistentHash httpHeaderName", "hash_policy.header", Approximate, "chash: as consistent, with other owners than Envoy's ring; without the header, by the client's address instead of at random", []Code{codeHashPolicy}, "action-hash"},
 			{"consistentHash httpCookie", "hash_policy.cookie", Approximate, "chash, as above", []Code{codeHashPolicy}, "action-hash"},
-			{"consistentHash httpCookie with ttl", "hash_policy.cookie.ttl", NotYet, "the cookie is hashed, but not set", []Code{codeHashCookie}, "action-hash-cookie"},
+			{"consistentHash httpCookie with ttl", "hash_policy.cookie.ttl", Approximate, "as above; a client without the cookie is given one, by which its first request is hashed already", []Code{codeHashCookie}, "action-hash-cookie"},
 			{"consistentHash useSourceIp", "hash_policy.connection_properties", Approximate, "chash, as above", nil, "action-hash"},
 			{"consistentHash httpQueryParameterName", "hash_policy.query_parameter", Approximate, "chash, as above", []Code{codeHashPolicy}, "action-hash"},
 			{"several hash policies", "hash_policy[]", Approximate, "all values together; a terminal one does not end the list", []Code{codeHashPolicy}, "action-hash-combination"},
