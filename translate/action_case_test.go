@@ -203,6 +203,11 @@ func TestClusterCases(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		if raw, ok := files["dns_errors"]; ok {
+			if err := yaml.Unmarshal(raw, &cx.inputs.DNSErrors); err != nil {
+				t.Fatal(err)
+			}
+		}
 		var v variant
 		if raw, ok := files["variant"]; ok {
 			var given struct {

@@ -134,10 +134,11 @@ func reportCluster(cx *clusterContext) {
 
 func reportClusterType(cx *clusterContext) {
 	c := cx.cluster
-	if t := c.GetClusterType(); t != nil {
+	if t := c.GetClusterType(); t != nil && dnsOf(c).kind == noDNS {
 		cx.report(codeClusterType, "cluster_type", t.GetName())
 		return
 	}
+	reportDNS(c, cx.report)
 	if _, inbound := inboundPort(c); !inbound {
 		return
 	}

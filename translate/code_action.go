@@ -35,6 +35,8 @@ const (
 	codeOutlierDetection     Code = "outlier_detection_approximate"
 	codeProtocolOptions      Code = "protocol_options_invalid"
 	codeNameResolvedByAPISIX Code = "name_resolved_by_apisix"
+	codeNameNotResolved      Code = "name_not_resolved"
+	codeLogicalDNS           Code = "logical_dns_by_apisix"
 	codeInstanceAddress      Code = "instance_address_unknown"
 	codeSourceNotBound       Code = "inbound_source_not_bound"
 )
@@ -205,7 +207,17 @@ func actionCodes() []CodeInfo {
 		{
 			codeNameResolvedByAPISIX, SeverityInfo,
 			"APISIX resolves %s itself and uses one of its addresses at a time",
-			"Where the addresses are known, they are all used, as Envoy does for STRICT_DNS clusters.",
+			"Where the addresses are known, they are all used, as Envoy does for STRICT_DNS clusters. They are not known when xDS is translated offline without --resolve, and when --dns-servers is off.",
+		},
+		{
+			codeNameNotResolved, SeverityWarning,
+			"%s cannot be resolved: %s; %s",
+			"No DNS server that was asked has a usable answer. It is tried again as often as the cluster says (dns_failure_refresh_rate, or else dns_refresh_rate). That a name does not exist is an answer, and leaves the cluster without endpoints, as in Envoy.",
+		},
+		{
+			codeLogicalDNS, SeverityInfo,
+			"APISIX resolves %s itself: a random one of its addresses for each request, IPv4 if there is one, for as long as DNS says",
+			"Envoy uses the first address of the newest answer for new connections, and keeps it while DNS fails, when APISIX soon answers 503. The refresh rates and other DNS settings of the cluster have no effect; APISIX has its own (apisix.dns_resolver).",
 		},
 		{
 			codeInstanceAddress, SeverityWarning,

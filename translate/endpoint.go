@@ -1,8 +1,6 @@
 package translate
 
 import (
-	"net/netip"
-	"slices"
 	"strings"
 
 	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -32,7 +30,7 @@ func (cx *clusterContext) endpoints(report reporter) []endpoint {
 		address, _ := instanceAddress(cx.options)
 		return []endpoint{{host: hostOf(address), port: port, weight: 1}}
 	}
-	if cx.cluster.GetClusterType() != nil {
+	if cx.cluster.GetClusterType() != nil && dnsOf(cx.cluster).kind == noDNS {
 		return nil
 	}
 	load := cx.cluster.GetLoadAssignment()
@@ -104,19 +102,13 @@ func (r *endpointReader) add(e *endpointpb.LbEndpoint, locality *endpointpb.Loca
 		return
 	}
 	found.port = int(socket.GetPortValue())
-	if found.hostname == "" && r.resolvesNames() {
+	if found.hostname == "" && dnsOf(r.cluster).kind != noDNS {
 		found.hostname = socket.GetAddress()
 	}
 	for _, host := range r.resolve(socket.GetAddress()) {
 		found.host = host
 		r.found = append(r.found, found)
 	}
-}
-
-// resolvesNames tells whether the addresses of endpoints may be host names.
-func (r *endpointReader) resolvesNames() bool {
-	t := r.cluster.GetType()
-	return t == clusterpb.Cluster_STRICT_DNS || t == clusterpb.Cluster_LOGICAL_DNS
 }
 
 func (r *endpointReader) leaveOut(address *corepb.Address, why string) {
@@ -164,57 +156,4 @@ func isNodeHost(host string) bool {
 		}
 	}
 	return host != ""
-}
-
-// resolve returns the hosts of nodes for an address. Names of STRICT_DNS clusters stand for all their
-// addresses; others are left to APISIX, which uses one at a time, as Envoy does for LOGICAL_DNS.
-func (r *endpointReader) resolve(address string) []string {
-	if ip, err := netip.ParseAddr(address); err == nil {
-		return []string{hostOf(ip)}
-	}
-	if r.cluster.GetType() != clusterpb.Cluster_STRICT_DNS {
-		return []string{address}
-	}
-	answers, ok := r.inputs.DNS[address]
-	if !ok {
-		if r.note != nil {
-			r.note(codeNameResolvedByAPISIX, "load_assignment.endpoints", address)
-		}
-		return []string{address}
-	}
-	var hosts []string
-	for _, a := range ofFamily(answers, r.cluster.GetDnsLookupFamily()) {
-		hosts = append(hosts, hostOf(a))
-	}
-	return hosts
-}
-
-// ofFamily returns the addresses that a cluster asks for.
-func ofFamily(addresses []netip.Addr, family clusterpb.Cluster_DnsLookupFamily) []netip.Addr {
-	var v4, v6 []netip.Addr
-	for _, a := range addresses {
-		if a.Unmap().Is4() {
-			v4 = append(v4, a)
-		} else {
-			v6 = append(v6, a)
-		}
-	}
-	switch family {
-	case clusterpb.Cluster_V4_ONLY:
-		return v4
-	case clusterpb.Cluster_V6_ONLY:
-		return v6
-	case clusterpb.Cluster_V4_PREFERRED:
-		if len(v4) > 0 {
-			return v4
-		}
-		return v6
-	case clusterpb.Cluster_ALL:
-		return slices.Concat(v4, v6)
-	case clusterpb.Cluster_AUTO:
-	}
-	if len(v6) > 0 {
-		return v6
-	}
-	return v4
 }

@@ -73,10 +73,14 @@ var understoodInClusters = map[protoreflect.FullName][]string{
 		"per_connection_buffer_limit_bytes",          // nginx has buffers of its own
 		"filters",                                    // Istio's exchange of metadata about peers
 		"cleanup_interval", "original_dst_lb_config", // of endpoints that APISIX does not have
-		"dns_refresh_rate", "dns_jitter", "dns_failure_refresh_rate", "respect_dns_ttl", "dns_resolvers", // APISIX, or
-		"use_tcp_for_dns_lookups", "dns_resolution_config", "typed_dns_resolver_config", // whoever gives answers, knows how
+		"dns_refresh_rate", "dns_jitter", "dns_failure_refresh_rate", "respect_dns_ttl", // to the resolver, by HostNames
+		"dns_resolvers", "use_tcp_for_dns_lookups", "dns_resolution_config", "typed_dns_resolver_config", // see reportDNS
 		"wait_for_warm_on_init",                                                     // a new cluster answers 503 until it has endpoints
 		"close_connections_on_host_health_failure", "ignore_health_on_host_removal", // of active health checks
+	},
+	"envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig": {
+		"udp_max_queries", "max_udp_channel_duration", // every query has a socket of its own
+		"query_timeout_seconds", "query_tries", // those of the host's resolver apply
 	},
 	"envoy.config.cluster.v3.UpstreamConnectionOptions": {
 		"set_local_interface_name_on_upstream_connections", // logs only

@@ -221,18 +221,23 @@ func (p *step) changed(k xds.Key) {
 // names marks the clusters whose names resolve differently.
 func (p *step) names(in Inputs) {
 	s := p.state
-	old := s.inputs.DNS
+	old := s.inputs
 	s.inputs = in
-	if reflect.ValueOf(old).Pointer() == reflect.ValueOf(in.DNS).Pointer() {
-		return // most steps have the map of the step before
+	if sameMap(old.DNS, in.DNS) && sameMap(old.DNSErrors, in.DNSErrors) {
+		return // most steps have the maps of the step before
 	}
 	for name, users := range s.nameUsers {
-		was, had := old[name]
+		was, had := old.DNS[name]
 		is, has := in.DNS[name]
-		if had != has || !slices.Equal(was, is) {
+		if had != has || !slices.Equal(was, is) || old.DNSErrors[name] != in.DNSErrors[name] {
 			maps.Copy(p.clusters, users)
 		}
 	}
+}
+
+// sameMap tells whether two maps are one and the same, which is cheaper than whether they are equal.
+func sameMap[K comparable, V any](a, b map[K]V) bool {
+	return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer()
 }
 
 func (p *step) rebuildTable() {

@@ -28,10 +28,13 @@ type Options struct {
 // Inputs are what a translation depends on besides the resources: results of I/O and timers that
 // live outside this package. Equal Inputs and resources give equal bytes.
 type Inputs struct {
-	// DNS holds the addresses that a host name of a STRICT_DNS cluster resolved to. A name that
-	// is missing is emitted as a domain node, which APISIX resolves itself. A map must not be
+	// DNS holds the addresses that the names of HostNames resolved to, which may be none. A name
+	// that is missing is emitted as a domain node, which APISIX resolves itself. A map must not be
 	// modified once it has been passed: another map tells that something may have changed.
 	DNS map[string][]netip.Addr
+	// DNSErrors tells of names why they could not be resolved when that was last tried. DNS may
+	// hold an older answer. The rule about modifying it is that of DNS.
+	DNSErrors map[string]string
 }
 
 // Input is one step: a snapshot, and what is new in it.

@@ -2,7 +2,6 @@ package translate
 
 import (
 	"cmp"
-	"slices"
 
 	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointpb "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -22,7 +21,7 @@ type clusterUnit struct {
 	// references counts the chains that refer to each variant.
 	references  map[variant]int
 	diagnostics []Diagnostic
-	// endpoints is the name of its EDS resource, and names are the host names among its endpoints.
+	// endpoints is the name of its EDS resource, and names are the host names that are resolved for it.
 	endpoints string
 	names     []string
 }
@@ -65,11 +64,9 @@ func (s *State) refreshCluster(u *clusterUnit) bool {
 		u.endpoints = cmp.Or(c.GetEdsClusterConfig().GetServiceName(), u.name)
 		s.endpointUsers.add(u.endpoints, u.name)
 	}
-	if c.GetType() == clusterpb.Cluster_STRICT_DNS || c.GetType() == clusterpb.Cluster_LOGICAL_DNS {
-		u.names = hostNames(c.GetLoadAssignment())
-		for _, name := range u.names {
-			s.nameUsers.add(name, u.name)
-		}
+	for _, host := range HostNames(c) {
+		u.names = append(u.names, host.Name)
+		s.nameUsers.add(host.Name, u.name)
 	}
 	facts := factsOf(c)
 	changed := facts != u.facts
@@ -89,20 +86,6 @@ func (s *State) unlinkCluster(u *clusterUnit) {
 func (s *State) forgetCluster(u *clusterUnit) {
 	s.unlinkCluster(u)
 	delete(s.clusters, u.name)
-}
-
-// hostNames returns the addresses of endpoints, most of which are host names.
-func hostNames(load *endpointpb.ClusterLoadAssignment) []string {
-	var names []string
-	for _, locality := range load.GetEndpoints() {
-		for _, e := range locality.GetLbEndpoints() {
-			if name := e.GetEndpoint().GetAddress().GetSocketAddress().GetAddress(); name != "" {
-				names = append(names, name)
-			}
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
 }
 
 // retain counts a reference to a variant, and tells whether it is the first.
