@@ -35,7 +35,7 @@ func withCORS(rx *routeContext, branches []branch) []branch {
 	}
 	if forward := policy.GetForwardNotMatchingPreflights(); forward != nil && !forward.GetValue() {
 		out = append(out, branch{}.with("preflight-refused", apisix.List(isPreflight()...),
-			pluginFaultInjection, faultInjection{Abort: &faultAbort{HTTPStatus: 200}}))
+			pluginFaultInjection, faultInjection{Abort: &faultAbort{HTTPStatus: 200, Headers: refusedPreflightHeaders(&policy)}}))
 	}
 	for _, b := range branches {
 		if allowed != nil {
@@ -88,15 +88,26 @@ func responseCORSHeaders(policy *corspb.CorsPolicy) map[string]string {
 
 func preflightHeaders(policy *corspb.CorsPolicy) map[string]string {
 	headers := responseCORSHeaders(policy)
-	for name, value := range map[string]string{
-		"access-control-allow-methods": policy.GetAllowMethods(),
-		"access-control-allow-headers": policy.GetAllowHeaders(),
-		"access-control-max-age":       policy.GetMaxAge(),
+	for _, h := range []struct{ name, value, requested string }{
+		{"access-control-allow-methods", policy.GetAllowMethods(), "http_access_control_request_method"},
+		{"access-control-allow-headers", policy.GetAllowHeaders(), "http_access_control_request_headers"},
+		{"access-control-max-age", policy.GetMaxAge(), ""},
 	} {
-		if value != "" {
-			headers[name] = apisix.EscapeTemplate(value)
+		switch {
+		case h.value == "*" && h.requested != "": // like Envoy, allow what is asked for
+			headers[h.name] = apisix.Var(h.requested)
+		case h.value != "":
+			headers[h.name] = apisix.EscapeTemplate(h.value)
 		}
 	}
+	return headers
+}
+
+// refusedPreflightHeaders are those of answers to an origin that is not allowed: all but what names it.
+func refusedPreflightHeaders(policy *corspb.CorsPolicy) map[string]string {
+	headers := preflightHeaders(policy)
+	delete(headers, "access-control-allow-origin")
+	delete(headers, "access-control-expose-headers")
 	return headers
 }
 

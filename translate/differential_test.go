@@ -36,6 +36,7 @@ var (
 const (
 	ofRecordings = iota
 	ofCases
+	ofGenerated
 )
 
 func newRandom(test, n uint64) *rand.Rand { return rand.New(rand.NewPCG(*seed, test<<32|n)) }

@@ -135,6 +135,11 @@ func (rx *routeContext) merge(scope headerScope, levels []headerLevel) []headerO
 			h := at(strings.ToLower(name), level.fieldOf("_to_remove", name))
 			h.keep, h.values = false, nil
 		}
+		// Whether a header exists is asked before the level adds any.
+		began := map[string]headerOutcome{}
+		for _, h := range outcomes {
+			began[h.name] = h
+		}
 		for _, overwriting := range []bool{true, false} {
 			for _, option := range level.add {
 				name := strings.ToLower(option.GetHeader().GetKey())
@@ -148,7 +153,11 @@ func (rx *routeContext) merge(scope headerScope, levels []headerLevel) []headerO
 					continue
 				}
 				h := at(name, field)
-				if why := h.apply(action, template, scope); why != "" {
+				before, mentioned := began[name]
+				if !mentioned {
+					before.keep = true
+				}
+				if why := h.apply(action, template, scope, before); why != "" {
 					rx.report(codeHeaderLeftOut, field, name, why)
 				}
 			}
@@ -179,9 +188,9 @@ func appendAction(option *corepb.HeaderValueOption) corepb.HeaderValueOption_Hea
 	return option.GetAppendAction()
 }
 
-// apply executes one operation; why says why it cannot.
-func (h *headerOutcome) apply(action corepb.HeaderValueOption_HeaderAppendAction, value string, scope headerScope) (why string) {
-	exists := len(h.values) > 0 // beyond what the message may have
+// apply executes one operation; why says why it cannot. before is the header when the level begins.
+func (h *headerOutcome) apply(action corepb.HeaderValueOption_HeaderAppendAction, value string, scope headerScope, before headerOutcome) (why string) {
+	exists := len(before.values) > 0 // beyond what the message may have
 	switch action {
 	case corepb.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD:
 		h.values = append(h.values, value)
@@ -190,8 +199,10 @@ func (h *headerOutcome) apply(action corepb.HeaderValueOption_HeaderAppendAction
 	case corepb.HeaderValueOption_ADD_IF_ABSENT:
 		switch {
 		case exists:
-		case !h.keep:
-			h.values = []string{value}
+		case !before.keep:
+			h.values = append(h.values, value)
+		case len(h.values) > 0:
+			return "it cannot be added to others only where it is absent"
 		default:
 			template, ok := apisix.VarOr(scope.variable(h.name), value)
 			if !ok || strings.Contains(value, "$") {
@@ -203,7 +214,7 @@ func (h *headerOutcome) apply(action corepb.HeaderValueOption_HeaderAppendAction
 		switch {
 		case exists:
 			h.keep, h.values = false, []string{value}
-		case h.keep:
+		case before.keep:
 			return "it cannot be overwritten only where it exists"
 		}
 	}

@@ -42,6 +42,7 @@ func compileRedirect(rx *routeContext, action *routepb.RedirectAction) branch {
 		return b.plus(pluginRedirect, location)
 	}
 	if action.GetStripQuery() {
+		rx.report(codeRedirectLocation, "redirect.strip_query", "the path is decoded and encoded again, in which an encoded question mark begins a query")
 		location.URI, location.EncodeURI = origin+apisix.Var("uri"), true // $uri is decoded
 	} else {
 		location.URI = origin + apisix.Var("real_request_uri")

@@ -139,9 +139,10 @@ func compileHostRewrite(rx *routeContext, action *routepb.RouteAction) hostRewri
 // nodeHost is the variant.host that sends the endpoint's own name.
 const nodeHost = "node"
 
-// of returns the Host for a destination; empty for the client's.
+// of returns the Host for a destination; empty for the client's. Envoy executes the rewrite of a
+// destination first, so that the route's wins.
 func (h hostRewrite) of(d destination) string {
-	if own := d.own.GetHostRewriteLiteral(); own != "" && isUpstreamHost(own) {
+	if own := d.own.GetHostRewriteLiteral(); h.literal == "" && !h.endpoint && isUpstreamHost(own) {
 		return own
 	}
 	return h.literal

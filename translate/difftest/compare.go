@@ -233,7 +233,7 @@ func (c *comparison) compareHeaders(a aspect, envoy, apisx map[string][]string) 
 			continue
 		}
 		// A header without a value is as good as none; nginx sends none that a plugin has set to nothing.
-		theirs, ours := joined(envoy[name]), joined(apisx[name])
+		theirs, ours := joined(name, envoy[name]), joined(name, apisx[name])
 		if strings.Contains(theirs, envoytest.Unpredictable) && ours != "" {
 			continue
 		}
@@ -241,10 +241,15 @@ func (c *comparison) compareHeaders(a aspect, envoy, apisx map[string][]string) 
 	}
 }
 
-// joined is a list of values in the form that RFC 9110 gives it: lines and lists are the same.
-func joined(lines []string) string {
+// joined is a list of values in the form that RFC 9110 gives it: lines and lists are the same. Cookies
+// have a separator of their own.
+func joined(name string, lines []string) string {
+	separator := ","
+	if name == "cookie" {
+		separator = ";"
+	}
 	var out []string
-	for value := range strings.SplitSeq(strings.Join(lines, ","), ",") {
+	for value := range strings.SplitSeq(strings.Join(lines, separator), separator) {
 		if value = strings.Trim(value, " \t"); value != "" {
 			out = append(out, value)
 		}
