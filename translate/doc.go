@@ -9,7 +9,8 @@
 // tell its connections from others (the guard, with which every route begins), and whether its
 // requests must be refused. Each chain's route configuration becomes routes: virtual hosts to hosts,
 // matches to paths and conditions, actions to branches; hoisting and priorities keep Envoy's order.
-// Routes refer to clusters in variants, each of which becomes an upstream.
+// Routes refer to clusters in variants, each of which becomes an upstream. Where APISIX terminates a
+// chain's TLS, the secrets that the chain names become an ssl.
 //
 // Nothing is dropped in silence: every field that APISIX cannot express becomes a Diagnostic that
 // says what happens instead. One route that cannot be expressed never hurts its neighbours, and

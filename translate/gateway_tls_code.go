@@ -16,7 +16,7 @@ func tlsCodes() []CodeInfo {
 		},
 		{
 			"certificate_missing", SeverityError, "secret %s has not arrived, so nothing of the chain is served",
-			"As in Envoy, TLS handshakes fail until it does, unless another chain's wildcard covers the server name; requests then get 404. istiod sends secrets only over its authenticated port (grpcs), to a proxy whose service account may read them.",
+			"As in Envoy, TLS handshakes fail until it does, unless another chain's wildcard covers the server name; requests then get 404. istiod sends secrets only over its authenticated port (grpcs), to a proxy that tells its cluster (CLUSTER_ID in the node metadata) and whose service account may read them.",
 		},
 		{
 			"certificate_unavailable", SeverityError, "nothing of the chain is served: %s",

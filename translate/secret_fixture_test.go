@@ -100,7 +100,11 @@ func encodeKey(tb testing.TB, key crypto.Signer) []byte {
 }
 
 func inlinePEM(kind string, der []byte) *corepb.DataSource {
-	return &corepb.DataSource{Specifier: &corepb.DataSource_InlineBytes{InlineBytes: pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})}}
+	return inlineBytes(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}
+
+func inlineBytes(text []byte) *corepb.DataSource {
+	return &corepb.DataSource{Specifier: &corepb.DataSource_InlineBytes{InlineBytes: text}}
 }
 
 // describeCertificates replaces certificates by what they are for.
