@@ -76,6 +76,7 @@ func (x *accessCompiler) unknown(what string) predicate {
 	return unknown()
 }
 
+//nolint:staticcheck // Istio sends metadata in the deprecated form.
 func (x *accessCompiler) permission(p *rbacpb.Permission) predicate {
 	switch r := p.GetRule().(type) {
 	case *rbacpb.Permission_AndRules:
@@ -118,6 +119,7 @@ func (x *accessCompiler) permissions(set *rbacpb.Permission_Set) []predicate {
 	return out
 }
 
+//nolint:staticcheck // Istio sends metadata in the deprecated form.
 func (x *accessCompiler) principal(p *rbacpb.Principal) predicate {
 	switch r := p.GetIdentifier().(type) {
 	case *rbacpb.Principal_AndIds:
@@ -160,17 +162,19 @@ func (x *accessCompiler) principals(set *rbacpb.Principal_Set) []predicate {
 	return out
 }
 
+// filterJWT is under whose name the filter that verifies tokens leaves what they say.
+const filterJWT = "envoy.filters.http.jwt_authn"
+
 // metadata is what other filters have found out about the request. The one that Istio's rules ask
 // for is the verified token, which is not there where no filter verifies one.
 func (x *accessCompiler) metadata(m *matcherpb.MetadataMatcher) predicate {
-	const tokens = "envoy.filters.http.jwt_authn"
-	if m.GetFilter() == tokens && !x.chain.facts.verifiesTokens {
+	switch {
+	case m.GetFilter() != filterJWT:
+		return x.unknown("metadata of filter " + strconv.Quote(m.GetFilter()))
+	case !x.chain.facts.verifiesTokens:
 		return constantly(m.GetInvert())
 	}
-	if m.GetFilter() == tokens {
-		return x.unknown("what a token says")
-	}
-	return x.unknown("metadata of filter " + strconv.Quote(m.GetFilter()))
+	return x.unknown("what a token says")
 }
 
 func (x *accessCompiler) sourcedMetadata(m *rbacpb.SourcedMetadata) predicate {

@@ -24,7 +24,7 @@ import (
 //	                     name of a secret, with new keys each time); may be left out
 //	-- xds.yaml --       a list of resources; without a listener, the first route configuration is
 //	                     served on one for 0.0.0.0:80
-//	-- want.yaml --      routes, upstreams and ssls without ids and labels, and diagnostics
+//	-- want.yaml --      routes, plugin_configs, upstreams and ssls without ids and labels, and diagnostics
 type caseOptions struct {
 	Profile         string   `json:"profile"`
 	Node            string   `json:"node"`

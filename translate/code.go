@@ -155,7 +155,7 @@ func accessCodes() []CodeInfo {
 	return []CodeInfo{
 		{
 			codeUnenforcedRBAC, SeverityError, "%s restricts access, which APISIX cannot enforce; %s",
-			"The filter is what an AuthorizationPolicy becomes. Everything it protects is refused rather than left open; --allow-unenforced unenforced_rbac opens it.",
+			"The filter is what an AuthorizationPolicy becomes. Its rules ask every request for something that APISIX does not know, so that nothing would be left open; or they are of a kind that is not translated. --allow-unenforced unenforced_rbac leaves the filter out.",
 		},
 		{
 			codeUnenforcedJWT, SeverityError, "%s requires valid tokens, which APISIX cannot enforce; %s",
@@ -163,7 +163,7 @@ func accessCodes() []CodeInfo {
 		},
 		{
 			codeUnenforcedExtAuthz, SeverityError, "%s asks an external service about access, which APISIX cannot do; %s",
-			"The filter is what an AuthorizationPolicy with action CUSTOM becomes. Everything it protects is refused rather than left open; --allow-unenforced unenforced_ext_authz opens it.",
+			"The filter is what an AuthorizationPolicy with action CUSTOM becomes. Every request about which it would ask is refused rather than let pass; --allow-unenforced unenforced_ext_authz lets it pass.",
 		},
 		{
 			codeUnenforcedAuthFilter, SeverityError, "%s authenticates requests, which APISIX cannot enforce; %s",

@@ -163,6 +163,7 @@ func ambiguous(re *syntax.Regexp, follow []*syntax.Regexp) int {
 		if !isUnbounded(re) {
 			return ambiguous(re.Sub[0], follow) * max(re.Max, 1)
 		}
+	default:
 	}
 	if isUnbounded(re) && !endsBefore(re.Sub[0], follow) {
 		return 1

@@ -76,8 +76,8 @@ const unicodeMax = '\U0010FFFF'
 // excludeRune removes a character from sorted ranges.
 func excludeRune(ranges []rune, excluded rune) []rune {
 	var out []rune
-	for i := 0; i < len(ranges); i += 2 {
-		lo, hi := ranges[i], ranges[i+1]
+	for pair := range slices.Chunk(ranges, 2) {
+		lo, hi := pair[0], pair[1]
 		if excluded < lo || hi < excluded {
 			out = append(out, lo, hi)
 			continue

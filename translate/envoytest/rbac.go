@@ -32,6 +32,7 @@ func (s *Stream) undecided(what string) bool {
 	return false
 }
 
+//nolint:staticcheck // Istio sends metadata in the deprecated form.
 func (s *Stream) permitted(p *rbacpb.Permission) bool {
 	switch r := p.GetRule().(type) {
 	case *rbacpb.Permission_AndRules:
@@ -70,6 +71,7 @@ func (s *Stream) permitted(p *rbacpb.Permission) bool {
 	return s.undecided("a permission")
 }
 
+//nolint:staticcheck // Istio sends metadata in the deprecated form.
 func (s *Stream) identified(p *rbacpb.Principal) bool {
 	conn := s.request.Connection
 	switch r := p.GetIdentifier().(type) {
