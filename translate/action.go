@@ -30,6 +30,7 @@ func compileAction(rx *routeContext) []branch {
 	default:
 		branches = unsupportedAction(rx, "action")
 	}
+	branches = withRateLimit(rx, branches)
 	branches = withCORS(rx, branches)
 	return withFault(rx, branches)
 }

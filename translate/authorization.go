@@ -252,29 +252,13 @@ func (x *routeCompiler) refusal() faultInjection {
 	return faultInjection{Abort: abort}
 }
 
-// commonAccess returns the id of the chain's plugin_config, which it emits once.
+// commonAccess returns the id of the plugin_config with the chain's rules of access, and with what else
+// the chain has in common.
 func (x *routeCompiler) commonAccess(refused apisix.Cond) string {
-	id := apisix.ID("pc", x.chain.Key+".access", canonicalKey(x.chain.Key, "access"))
-	if x.hasCommonAccess {
-		return id
-	}
-	x.hasCommonAccess = true
-	config := &apisix.PluginConfig{
-		ID:     id,
-		Name:   apisix.Name(x.chain.Key + "|access"),
-		Labels: x.labels(nil),
-		Plugins: apisix.Plugins{pluginFaultInjection: conditional{
-			Meta:           pluginMeta{Filter: apisix.List(refused)},
-			faultInjection: x.refusal(),
-		}},
-	}
-	o, err := encode(apisix.KindPluginConfig, id, config, config.Validate(x.state.options.APISIXVersion))
-	if err != nil { // routes that refer to what is not there answer 503
-		x.reporter("", "")("invalid_object", "", "plugin_config "+config.Name, err)
-		return id
-	}
-	x.unit.objects = append(x.unit.objects, o)
-	return id
+	return x.pluginConfig("access", x.chain.plugins.onto(apisix.Plugins{pluginFaultInjection: conditional{
+		Meta:           pluginMeta{Filter: apisix.List(refused)},
+		faultInjection: x.refusal(),
+	}}))
 }
 
 // conditional is fault-injection for the requests for which a condition holds. The plugin compiles

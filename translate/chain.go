@@ -88,6 +88,8 @@ type Chain struct {
 	// them, in the order of the filters.
 	facts  requestFacts
 	access []accessRule
+	// plugins are for all requests that are forwarded.
+	plugins chainPlugins
 	// filters are the names of the HTTP filters; of those that are disabled unless a route enables
 	// them and that restrict access, dormant has the codes.
 	filters []string

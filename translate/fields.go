@@ -32,7 +32,7 @@ var understoodInChains = map[protoreflect.FullName][]string{
 		"upgrade_configs", "forward_client_cert_details", "path_with_escaped_slashes_action", "codec_type",
 		"stat_prefix", "server_name", "set_current_client_cert_details", "use_remote_address", "normalize_path",
 		"proxy_100_continue", "request_id_extension", "generate_request_id", "http_protocol_options",
-		"http2_protocol_options", "stream_idle_timeout",
+		"http2_protocol_options", "stream_idle_timeout", "always_set_request_id_in_response", "preserve_external_request_id",
 	},
 	"envoy.config.route.v3.RouteConfiguration": {
 		"name", "virtual_hosts", "ignore_port_in_host_matching", "validate_clusters", "metadata",
@@ -49,7 +49,7 @@ var understoodInChains = map[protoreflect.FullName][]string{
 
 // understood returns the fields of the message that are understood.
 func understood(message protoreflect.FullName) []string {
-	for _, table := range []map[protoreflect.FullName][]string{understoodInChains, understoodInActions, understoodInClusters, understoodInTLS, understoodInAuthorization} {
+	for _, table := range []map[protoreflect.FullName][]string{understoodInChains, understoodInActions, understoodInClusters, understoodInTLS, understoodInAuthorization, understoodInExtensions} {
 		if known, ok := table[message]; ok {
 			return known
 		}

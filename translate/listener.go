@@ -280,6 +280,7 @@ func (d *chainDraft) parseConnectionManager(hcm *http_connection_managerpb.HttpC
 	restrictions, dormant, access := inspectHTTPFilters(hcm, share)
 	d.restrictions, d.dormant, d.accessFilters = append(d.restrictions, restrictions...), dormant, access
 	d.facts = requestFactsOf(hcm)
+	d.plugins = chainPluginsOf(hcm, share)
 	switch {
 	case hcm.GetRds() != nil:
 		d.RouteConfig = hcm.GetRds().GetRouteConfigName()

@@ -6,8 +6,10 @@ import "meshbridge/translate/apisix"
 const (
 	pluginFaultInjection  = "fault-injection"
 	pluginLimitConn       = "limit-conn"
+	pluginLimitReq        = "limit-req"
 	pluginProxyRewrite    = "proxy-rewrite"
 	pluginRedirect        = "redirect"
+	pluginRequestID       = "request-id"
 	pluginResponseRewrite = "response-rewrite"
 	pluginTrafficSplit    = "traffic-split"
 )

@@ -35,8 +35,8 @@ type routeCompiler struct {
 	resource string
 	previous map[string]map[string]int
 	unit     *chainUnit
-	// hasCommonAccess tells that the plugin_config with the chain's rules of access is emitted.
-	hasCommonAccess bool
+	// pluginConfigs has the ids of the chain's plugin_configs that are emitted.
+	pluginConfigs map[string]bool
 }
 
 // compileChain translates the routes of a chain. config is nil where it has not arrived.
@@ -48,7 +48,7 @@ func (s *State) compileChain(c *Chain, config *routepb.RouteConfiguration, previ
 	guard, _, _ := c.guard(s.options.Profile)
 	x := &routeCompiler{
 		state: s, chain: c, guard: guard, config: config, resource: "RouteConfiguration " + c.RouteConfig,
-		previous: previous, unit: u,
+		previous: previous, unit: u, pluginConfigs: map[string]bool{},
 	}
 	switch {
 	case len(c.Denied) > 0:
@@ -245,7 +245,7 @@ func (x *routeCompiler) compileRoute(v *routepb.VirtualHost, r *routepb.Route, f
 		upstreamID: upstreamRef.id,
 		report:     report,
 	})
-	c.branches = x.withAccess(c.branches, refused, common)
+	c.branches = x.withChainPlugins(x.withAccess(c.branches, refused, common))
 	return c
 }
 

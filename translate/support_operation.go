@@ -10,7 +10,7 @@ func operationSupport() []SupportSection {
 			{"Istio's metrics", "istio.stats filter", NotYet, "not counted; APISIX's prometheus plugin has metrics of its own", nil, "bookinfo-client"},
 			{"exchange of metadata about peers", "peer_metadata filters", NotPossible, "peers report this workload as unknown", nil, "bookinfo-client"},
 			{"tracing", "tracing", NotYet, "not set up; headers of traces are forwarded as they come", []Code{"telemetry_ignored"}, "bookinfo-client"},
-			{"x-request-id", "generate_request_id", NotYet, "forwarded where a client sends it", nil, ""},
+			{"x-request-id", "generate_request_id", Approximate, "the request-id plugin; exact in sidecars, and gateways keep what a client sends", []Code{codeRequestIDKept}, "filter-request-id"},
 		}},
 		{"Headers of proxies", []Support{
 			{"x-forwarded-client-cert", "forward_client_cert_details", NeedsCapture, "removed from what clients send, and not set", []Code{"client_certificate_header"}, "TestNoClientCanForgeACertificateHeader"},
@@ -21,7 +21,7 @@ func operationSupport() []SupportSection {
 		{"Extensions", []Support{
 			{"EnvoyFilter that changes fields of routes and clusters", "patched xDS", Approximate, "as the rows above say of the field", []Code{"setting_ignored"}, "TestNoFieldIsLostInSilence"},
 			{"EnvoyFilter that adds filters", "http_filters", NotPossible, "requests pass without the filter; what restricts access fails closed", []Code{codeFilterIgnored, "filter_fault", "listener_filter_ignored"}, "filter-unknown"},
-			{"local rate limit", "local_ratelimit filter", NotYet, "not limited", []Code{codeFilterIgnored}, "filter-unknown"},
+			{"local rate limit", "local_ratelimit filter", Approximate, "the limit-req plugin: a bucket that fills evenly, for a chain or a route", []Code{codeLocalRateLimit, codeLocalRateLimitPartial}, "filter-local-rate-limit"},
 			{"global rate limit", "ratelimit filter", NotYet, "not limited", []Code{codeFilterIgnored}, "filter-unknown"},
 			{"WasmPlugin", "ECDS", NotPossible, "requests pass without it", []Code{"filter_discovered"}, "filter-unknown"},
 			{"proxyless gRPC", "api_listener", NotPossible, "not served", []Code{"api_listener"}, "proxyless-grpc"},

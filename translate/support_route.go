@@ -57,7 +57,7 @@ func routeSupport() []SupportSection {
 		{"Timeouts and retries", []Support{
 			{"timeout", "route.timeout", Approximate, "the time between two reads, not that of the whole response", []Code{codeTimeoutPerRead}, "action-timeouts"},
 			{"timeout disabled", "route.timeout 0s", Exact, "a day, as nginx always has one", nil, "action-forward"},
-			{"grpc-timeout header", "max_stream_duration.grpc_timeout_header_max", NotPossible, "the client keeps its own deadline", []Code{"setting_ignored"}, "TestNoFieldIsLostInSilence"},
+			{"grpc-timeout header", "max_grpc_timeout, max_stream_duration.grpc_timeout_header_max", NotPossible, "the client keeps its own deadline", nil, "TestNoFieldIsLostInSilence"},
 			{"limit of a stream's duration", "max_stream_duration", NotPossible, "no limit", []Code{"setting_ignored"}, "TestNoFieldIsLostInSilence"},
 			{"idle timeout of a route", "route.idle_timeout", Exact, "the time between two reads or writes", nil, "action-timeouts"},
 			{"idle timeout of all streams of a listener", "stream_idle_timeout", NotYet, "nginx's own, where a route says nothing", []Code{"setting_ignored"}, "listener-settings"},

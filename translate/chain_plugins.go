@@ -1,0 +1,84 @@
+package translate
+
+import (
+	"maps"
+
+	http_connection_managerpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+
+	"meshbridge/translate/apisix"
+)
+
+// chainPlugins is what a connection manager does with every request that is forwarded. It becomes a
+// plugin_config of the chain, to which its routes refer: the plugins are said once, and what they
+// count is counted once for the chain.
+type chainPlugins struct {
+	requestID *requestID
+	rateLimit *limitReq
+	// rateLimitFilter is the name of the filter with the rate limit, by which routes have others;
+	// empty where there is no such filter.
+	rateLimitFilter string
+}
+
+func chainPluginsOf(hcm *http_connection_managerpb.HttpConnectionManager, report reporter) chainPlugins {
+	p := chainPlugins{requestID: requestIDOf(hcm, report)}
+	for _, f := range hcm.GetHttpFilters() {
+		if messageName(f.GetTypedConfig()) != typeLocalRateLimit {
+			continue
+		}
+		field := `http_filters["` + f.GetName() + `"]`
+		if p.rateLimitFilter != "" {
+			report(codeFilterIgnored, field, f.GetName(), "a second rate limit")
+			continue
+		}
+		p.rateLimitFilter = f.GetName()
+		if !f.GetDisabled() {
+			p.rateLimit = compileRateLimit(f.GetTypedConfig(), f.GetName(), field, report)
+		}
+	}
+	return p
+}
+
+// onto adds the plugins to others.
+func (p chainPlugins) onto(plugins apisix.Plugins) apisix.Plugins {
+	out := apisix.Plugins{}
+	if p.requestID != nil {
+		out[pluginRequestID] = p.requestID
+	}
+	if p.rateLimit != nil {
+		out[pluginLimitReq] = p.rateLimit
+	}
+	maps.Copy(out, plugins)
+	return out
+}
+
+// withChainPlugins lets the branches that forward refer to the plugins of the chain, unless they refer
+// to a plugin_config already, which has them too.
+func (x *routeCompiler) withChainPlugins(branches []branch) []branch {
+	plugins := x.chain.plugins.onto(nil)
+	if len(plugins) == 0 {
+		return branches
+	}
+	for i, b := range branches {
+		if b.upstream != nil && b.pluginConfig == "" {
+			branches[i].pluginConfig = x.pluginConfig("forwarded", plugins)
+		}
+	}
+	return branches
+}
+
+// pluginConfig returns the id of a plugin_config of the chain, which it emits once.
+func (x *routeCompiler) pluginConfig(what string, plugins apisix.Plugins) string {
+	id := apisix.ID("pc", x.chain.Key+"."+what, canonicalKey(x.chain.Key, what))
+	if x.pluginConfigs[id] {
+		return id
+	}
+	x.pluginConfigs[id] = true
+	config := &apisix.PluginConfig{ID: id, Name: apisix.Name(x.chain.Key + "|" + what), Labels: x.labels(nil), Plugins: plugins}
+	o, err := encode(apisix.KindPluginConfig, id, config, config.Validate(x.state.options.APISIXVersion))
+	if err != nil { // routes that refer to what is not there answer 503
+		x.reporter("", "")("invalid_object", "", "plugin_config "+config.Name, err)
+		return id
+	}
+	x.unit.objects = append(x.unit.objects, o)
+	return id
+}

@@ -1,0 +1,22 @@
+package translate
+
+// extensionCodes are about what the connection manager does for all its requests, and about filters
+// that come from an EnvoyFilter.
+func extensionCodes() []CodeInfo {
+	return []CodeInfo{
+		{
+			codeRequestIDKept, SeverityInfo, "an x-request-id that a client sends is kept",
+			"At the edge of the mesh, Envoy replaces the ids of clients unless their address is internal. APISIX's request-id plugin gives one to requests that have none.",
+		},
+		{
+			codeLocalRateLimit, SeverityInfo,
+			"bursts of up to %d requests are let through, and then one in %s; the rest is answered with %d",
+			"The tokens of the bucket come back one by one, where Envoy fills it at intervals. The bucket is the chain's, or with a configuration of its own the route's, in each APISIX. Requests that the proxy answers itself take no token.",
+		},
+		{
+			codeLocalRateLimitPartial, SeverityWarning,
+			"%s",
+			"APISIX's limit-req plugin has one bucket for all requests of a chain or route, and no headers.",
+		},
+	}
+}
