@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
+	"meshbridge/cmd/internal/dns"
 	"meshbridge/gateway"
 	"meshbridge/gateway/auth"
 	"meshbridge/store"
@@ -30,6 +31,9 @@ type Config struct {
 	// NewSource makes the source of resources; the registerer is for its metrics.
 	NewSource func(prometheus.Registerer) (xds.Source, error)
 	Translate translate.Options
+	// DNS says how the names of STRICT_DNS clusters are resolved; nil leaves that to APISIX.
+	// Registerer and Logger are set by New.
+	DNS *dns.Config
 	// Prefix is APISIX's etcd prefix, for example "/apisix".
 	Prefix string
 	// StateDir keeps what must survive a restart; empty keeps nothing.
@@ -61,6 +65,7 @@ type Bridge struct {
 	source   xds.Source
 	store    *store.Store
 	pipeline *pipeline
+	resolver *dns.Resolver // nil where names are left to APISIX
 	gateway  *gateway.Server
 	servers  []server // what Run serves besides the etcd port
 	listener net.Listener
@@ -90,6 +95,12 @@ func New(ctx context.Context, c Config) (*Bridge, error) {
 	}
 	m := newMetrics(b.registry)
 	b.pipeline = newPipeline(state, newWriter(b.store, c.Prefix, base, revisions.reserve, m, c.Logger), c.Logger, m)
+	if c.DNS != nil {
+		config := *c.DNS
+		config.Registerer, config.Logger = b.registry, c.Logger
+		b.resolver = dns.New(config)
+		b.pipeline.names.resolver = b.resolver
+	}
 	if b.source, err = c.NewSource(b.registry); err != nil {
 		return nil, err
 	}
@@ -232,6 +243,9 @@ func (b *Bridge) Run(ctx context.Context) error {
 	group.Go(func() error { return b.gateway.Serve(ctx, b.listener) })
 	group.Go(func() error { return b.source.Run(ctx, b.pipeline.inbox.put) })
 	group.Go(func() error { return b.pipeline.Run(ctx) })
+	if b.resolver != nil {
+		group.Go(func() error { return b.resolver.Run(ctx) })
+	}
 	group.Go(func() error { return b.releaseMemory(ctx) })
 	for _, s := range b.servers {
 		group.Go(func() error { return s.run(ctx) })

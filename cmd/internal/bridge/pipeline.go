@@ -17,7 +17,7 @@ const (
 	debounceQuiet = 100 * time.Millisecond
 	debounceMax   = time.Second
 	// warmUp is how long a change waits for resources that it refers to and that istiod has not
-	// sent yet, as Envoy's cluster warming does.
+	// sent yet, and for names that have not been resolved yet, as Envoy's cluster warming does.
 	warmUp = 5 * time.Second
 )
 
@@ -44,6 +44,7 @@ type pipeline struct {
 	metrics *metrics
 	ready   chan struct{} // closed by Run when the first world is committed
 	inbox   *mailbox
+	names   *names
 	view    atomic.Pointer[View]
 
 	// owned by Run
@@ -59,7 +60,7 @@ type pipeline struct {
 func newPipeline(state *translate.State, w *writer, log *slog.Logger, m *metrics) *pipeline {
 	return &pipeline{
 		state: state, writer: w, log: log, metrics: m,
-		ready: make(chan struct{}), inbox: newMailbox(),
+		ready: make(chan struct{}), inbox: newMailbox(), names: newNames(nil),
 		dirty: map[xds.Key]struct{}{}, waitedSince: map[xds.Key]time.Time{},
 	}
 }
@@ -69,12 +70,17 @@ func (p *pipeline) Run(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		// What can happen: ctx ends; the source delivered; a debounce, warm-up or commit phase is due.
+		// What can happen: ctx ends; the source delivered; names resolve differently; a debounce,
+		// warm-up or commit phase is due.
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-p.inbox.filled:
 			p.receive(time.Now())
+		case <-p.names.changed():
+			if err := p.resolved(time.Now()); err != nil {
+				return err
+			}
 		case <-timer.C:
 		}
 		now := time.Now()
@@ -112,6 +118,11 @@ func (p *pipeline) receive(now time.Time) {
 		}
 	}
 	p.waitedSince = pending
+	if p.started {
+		p.names.receive(now, u.Snapshot, u.Changed)
+	} else {
+		p.names.receiveAll(now, u.Snapshot)
+	}
 	p.metrics.received(u)
 	// Merging keeps the decoded forms that earlier updates brought, until they are translated.
 	merged := p.latest.Merge(*u)
@@ -164,9 +175,31 @@ func (p *pipeline) step(now time.Time) error {
 	}
 	p.publish(now, revision, false)
 	if len(p.dirty) == 0 {
+		p.names.settle(now, p.latest.Snapshot)
 		p.settle()
 	}
 	return nil
+}
+
+// resolved commits the upstreams of names that resolve differently, at once like endpoints.
+func (p *pipeline) resolved(now time.Time) error {
+	p.names.load()
+	if !p.started {
+		return nil
+	}
+	result := p.state.Apply(translate.Input{Snapshot: p.world, Inputs: p.inputs()})
+	p.metrics.translated(time.Since(now))
+	revision, err := p.writer.add(now, result)
+	if err != nil {
+		return err
+	}
+	p.publish(now, revision, result.DiagnosticsChanged)
+	return nil
+}
+
+// inputs are what translation depends on besides resources.
+func (p *pipeline) inputs() translate.Inputs {
+	return translate.Inputs{DNS: p.names.answers.Addresses, DNSErrors: p.names.answers.Errors}
 }
 
 // settle drops the decoded resources that came with the latest update: they are several times the
@@ -180,7 +213,7 @@ func (p *pipeline) settle() {
 
 // firstWorld commits everything that is known as one transaction.
 func (p *pipeline) firstWorld(now time.Time) error {
-	result := p.state.Apply(translate.Input{Snapshot: p.latest.Snapshot, All: true})
+	result := p.state.Apply(translate.Input{Snapshot: p.latest.Snapshot, All: true, Inputs: p.inputs()})
 	p.world = p.latest.Snapshot
 	p.dirty = map[xds.Key]struct{}{} // walked at every step: do not keep the size of the world
 	p.dirtyUntil = time.Time{}
@@ -219,7 +252,7 @@ func (p *pipeline) apply(now time.Time, keys []xds.Key) error {
 		}
 	}
 	p.world = p.world.With(put, remove)
-	result := p.state.Apply(translate.Input{Snapshot: p.world, Changed: keys})
+	result := p.state.Apply(translate.Input{Snapshot: p.world, Changed: keys, Inputs: p.inputs()})
 	p.metrics.translated(time.Since(now))
 	revision, err := p.writer.add(now, result)
 	if err != nil {
@@ -244,7 +277,7 @@ func (p *pipeline) lacksRoutes() bool {
 
 // warming returns how long to go on waiting for what is pending; 0 is no longer.
 func (p *pipeline) warming(now time.Time) time.Duration {
-	var left time.Duration
+	left := p.names.warming(now)
 	for _, since := range p.waitedSince {
 		left = max(left, since.Add(warmUp).Sub(now))
 	}

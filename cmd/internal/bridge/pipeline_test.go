@@ -32,6 +32,12 @@ type pipelineTest struct {
 // bubble runs the test with a mesh of n services that has not been delivered yet.
 func bubble(t *testing.T, n int, test func(t *testing.T, p *pipelineTest)) {
 	t.Helper()
+	bubbleWith(t, n, func() resolver { return nil }, test)
+}
+
+// bubbleWith does so with a resolver of names, made inside the bubble, to which its channels belong.
+func bubbleWith(t *testing.T, n int, newResolver func() resolver, test func(t *testing.T, p *pipelineTest)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s, err := store.New(store.Config{})
 		if err != nil {
@@ -44,6 +50,7 @@ func bubble(t *testing.T, n int, test func(t *testing.T, p *pipelineTest)) {
 		log, m := slog.New(slog.DiscardHandler), newMetrics(prometheus.NewRegistry())
 		w := newWriter(s, "/apisix", 1, func(int64) error { return nil }, m, log)
 		p := &pipelineTest{history: newHistory(t, s), pipeline: newPipeline(state, w, log, m)}
+		p.pipeline.names = newNames(newResolver())
 		p.set(xdstest.Mesh(n, 1).Resources()...)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)

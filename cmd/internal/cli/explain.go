@@ -99,7 +99,7 @@ func ask(ctx context.Context, a *app, o explainOptions, q explain.Query) (explai
 	if o.file == "" {
 		return askBridge(ctx, o.admin, q)
 	}
-	state, profile, rejected, err := translateFile(a, o.file, o.node, o.translation)
+	state, profile, rejected, err := translateFile(a, o.file, o.node, o.translation, withoutInputs)
 	if err != nil {
 		return explain.Answer{}, err
 	}

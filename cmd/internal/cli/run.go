@@ -25,6 +25,7 @@ type runOptions struct {
 	prefix, stateDir               string
 	holdTimeout                    time.Duration
 	insecureListen                 bool
+	dns                            dnsOptions
 	serve                          serveOptions
 }
 
@@ -58,6 +59,7 @@ over the environment, the environment over the file.`,
 	f.StringVar(&o.stateDir, "state-dir", "", "`directory` for what must survive a restart: the revision ceiling")
 	f.DurationVar(&o.holdTimeout, "hold-timeout", 30*time.Second, "`duration` for which a request waits for the first world before it gets 503")
 	f.BoolVar(&o.insecureListen, "insecure-listen", false, "allow --listen to be reachable from other hosts without TLS, or without client certificates or passwords")
+	o.dns.add(f)
 	o.translation.add(f)
 	o.serve.add(f)
 	addConfigFlags(cmd)
@@ -81,12 +83,16 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 	if err != nil {
 		return usageError{err}
 	}
+	resolution, err := o.dns.config()
+	if err != nil {
+		return usageError{err}
+	}
 	authority, err := o.serve.auth.authority(ctx, false, log)
 	if err != nil {
 		return err
 	}
 	b, err := bridge.New(ctx, bridge.Config{
-		NewSource: newSource, Translate: options,
+		NewSource: newSource, Translate: options, DNS: resolution,
 		Prefix: o.prefix, StateDir: o.stateDir,
 		Listen: o.listen, Admin: o.admin, Status: o.status, Metrics: o.metrics,
 		TLS: tlsConfig, InsecureListen: o.insecureListen,

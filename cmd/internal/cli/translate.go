@@ -28,6 +28,8 @@ type translateOptions struct {
 	file, output, schema, explain string
 	node                          nodeOptions
 	translation                   translationOptions
+	resolve                       bool
+	dns                           dnsOptions
 }
 
 func newTranslate(a *app) *cobra.Command {
@@ -60,6 +62,8 @@ With --explain, say what a diagnostic code means and which constructs have it.`,
 	f.Lookup("schema").NoOptDefVal = "$" + schemaEnv
 	f.StringVar(&o.node.id, "node-id", "", "xDS node `id` of the proxy that the resources are for; its IP is the node of inbound upstreams")
 	o.translation.add(f)
+	f.BoolVar(&o.resolve, "resolve", false, "resolve the names of endpoints now, as run does, and print their addresses; without it they stay names")
+	o.dns.add(f)
 	addConfigFlags(cmd)
 	return cmd
 }
@@ -127,7 +131,11 @@ func runTranslate(ctx context.Context, a *app, o translateOptions) error {
 	if !ok {
 		return usageError{fmt.Errorf("--output %q: want yaml, json or table", o.output)}
 	}
-	state, _, rejected, err := translateFile(a, o.file, o.node, o.translation)
+	inputs := withoutInputs
+	if o.resolve {
+		inputs = func(s *xds.Snapshot) (translate.Inputs, error) { return o.dns.lookup(ctx, s) }
+	}
+	state, _, rejected, err := translateFile(a, o.file, o.node, o.translation, inputs)
 	if err != nil {
 		return err
 	}
@@ -160,10 +168,13 @@ func runTranslate(ctx context.Context, a *app, o translateOptions) error {
 	return nil
 }
 
+// withoutInputs leaves names to APISIX: what is printed depends on the files alone.
+func withoutInputs(*xds.Snapshot) (translate.Inputs, error) { return translate.Inputs{}, nil }
+
 // translateFile translates a file or directory from scratch.
-func translateFile(a *app, path string, n nodeOptions, t translationOptions) (
-	*translate.State, translate.Profile, []xds.Rejection, error,
-) {
+func translateFile(
+	a *app, path string, n nodeOptions, t translationOptions, inputs func(*xds.Snapshot) (translate.Inputs, error),
+) (*translate.State, translate.Profile, []xds.Rejection, error) {
 	if path == "" {
 		return nil, nil, nil, usageError{errors.New("--file: say what to translate")}
 	}
@@ -179,7 +190,11 @@ func translateFile(a *app, path string, n nodeOptions, t translationOptions) (
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	state, _, err := translate.Translate(options, snapshot, translate.Inputs{})
+	in, err := inputs(snapshot)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	state, _, err := translate.Translate(options, snapshot, in)
 	return state, options.Profile, rejected, err
 }
 

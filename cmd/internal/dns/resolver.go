@@ -152,6 +152,25 @@ func signal(c chan struct{}) {
 	}
 }
 
+// Lookup resolves names once, and returns when all have been tried or ctx ends.
+func Lookup(ctx context.Context, c Config, names []translate.HostName) *Answers {
+	r := New(c)
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	running.Go(func() { _ = r.Run(ctx) }) // which fails never
+	r.Resolve(names)
+	for slices.ContainsFunc(names, func(n translate.HostName) bool { return !r.Answers().Answered(n.Name) }) {
+		select {
+		case <-ctx.Done():
+			return r.Answers()
+		case <-r.Changed():
+		}
+	}
+	return r.Answers()
+}
+
 // result is the end of a lookup.
 type result struct {
 	entry  *entry

@@ -315,3 +315,14 @@ func TestAResolverAsksRealServers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestLookupTriesEveryNameOnce(t *testing.T) {
+	s := newServer(t)
+	s.set("api.example.", 1, "192.0.2.1")
+	s.fail("bad.example.", dnsmessage.RCodeRefused)
+	c := Config{Servers: []string{s.address}, ResolvConf: t.TempDir() + "/none", Hosts: t.TempDir() + "/none"}
+	got := Lookup(t.Context(), c, []translate.HostName{name("api.example", istio), name("bad.example", istio), name("gone.example", istio)})
+	if !slices.Equal(got.Addresses["api.example"], addresses("192.0.2.1")) || got.Errors["bad.example"] == "" || !got.Answered("gone.example") {
+		t.Errorf("answers %+v", got)
+	}
+}
