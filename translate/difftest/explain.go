@@ -71,12 +71,13 @@ func rules() map[translate.Code]rule {
 		"authorization_path":        {aboutChainOrRoute, refusesOddPath},
 		"authorization_unknown":     {aboutChainOrRoute, isAnswer403},
 
-		"unenforced_rbac":               refused,
-		"unenforced_jwt":                refused,
-		"unenforced_ext_authz":          refused,
-		"unenforced_auth_filter":        refused,
-		"unenforced_client_certificate": refused,
-		"unenforced_mutual_tls":         refused,
+		"unenforced_rbac":                     refused,
+		"unenforced_jwt":                      refused,
+		"unenforced_ext_authz":                refused,
+		"unenforced_auth_filter":              refused,
+		"unenforced_client_certificate":       refused,
+		"unenforced_client_certificate_check": refused,
+		"unenforced_mutual_tls":               refused,
 	}
 }
 
