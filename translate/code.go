@@ -114,7 +114,7 @@ func listenerCodes() []CodeInfo {
 		},
 		{
 			"request_normalization", SeverityInfo, "requests are read as nginx reads them: paths and query parameters decoded, dot segments resolved and slashes merged, lines of one header joined, the host without its port",
-			"Envoy decodes the escapes of unreserved characters only, merges no slashes unless it is told to, and joins header lines by a comma alone. A request that spells a path in another way gets the route of that path. nginx answers 400 to malformed escapes, to paths that climb above the root and to hosts with empty labels, 405 to TRACE and CONNECT, and 414 to very long paths, which Envoy routes; Envoy answers 400 to fragments and to more kinds of hosts.",
+			"Envoy decodes the escapes of unreserved characters only, merges no slashes unless it is told to, and joins header lines by a comma alone. A request that spells a path in another way gets the route of that path. nginx answers 400 to malformed escapes, to paths that climb above the root and to hosts with empty labels, 405 to TRACE and CONNECT, and 414 to very long paths, which Envoy routes; Envoy answers 400 to fragments and to more kinds of hosts. To what it forwards, APISIX adds x-forwarded-for with the peer's address appended, x-forwarded-proto, -host and -port, and x-real-ip; names of headers keep their case; the server header of responses is APISIX's.",
 		},
 		{
 			"route_config_missing", SeverityWarning, "route configuration %q has not arrived; requests get 404",

@@ -34,6 +34,16 @@ var understoodInChains = map[protoreflect.FullName][]string{
 		"proxy_100_continue", "request_id_extension", "generate_request_id", "http_protocol_options",
 		"http2_protocol_options", "stream_idle_timeout", "always_set_request_id_in_response", "preserve_external_request_id",
 	},
+	"envoy.config.core.v3.Http1ProtocolOptions": {
+		"accept_http_10", "allow_absolute_url", "header_key_format", // nginx does so anyway
+		"allow_chunked_length", "enable_trailers", "use_balsa_parser", // how messages are parsed, which nginx decides
+	},
+	"envoy.config.core.v3.Http2ProtocolOptions": {
+		"max_concurrent_streams", "initial_stream_window_size", "initial_connection_window_size", "hpack_table_size",
+		"max_outbound_frames", "max_outbound_control_frames", "max_consecutive_inbound_frames_with_empty_payload",
+		"max_inbound_priority_frames_per_stream", "max_inbound_window_update_frames_per_data_frame_sent", // nginx has limits of its own
+		"stream_error_on_invalid_http_messaging", "override_stream_error_on_invalid_http_message",
+	},
 	"envoy.config.route.v3.RouteConfiguration": {
 		"name", "virtual_hosts", "ignore_port_in_host_matching", "validate_clusters", "metadata",
 		"max_direct_response_body_size_bytes", "request_headers_to_add", "request_headers_to_remove",

@@ -291,6 +291,12 @@ func (d *chainDraft) parseConnectionManager(hcm *http_connection_managerpb.HttpC
 	}
 	const prefix = "http_connection_manager."
 	reportUnknown(hcm, share, prefix)
+	if o := hcm.GetHttpProtocolOptions(); o != nil {
+		reportUnknown(o, share, prefix+"http_protocol_options.")
+	}
+	if o := hcm.GetHttp2ProtocolOptions(); o != nil {
+		reportUnknown(o, share, prefix+"http2_protocol_options.")
+	}
 	for _, u := range hcm.GetUpgradeConfigs() {
 		if !strings.EqualFold(u.GetUpgradeType(), "websocket") {
 			share("upgrade_unsupported", prefix+"upgrade_configs", u.GetUpgradeType())

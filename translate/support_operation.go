@@ -14,9 +14,9 @@ func operationSupport() []SupportSection {
 		}},
 		{"Headers of proxies", []Support{
 			{"x-forwarded-client-cert", "forward_client_cert_details", NeedsCapture, "removed from what clients send, and not set", []Code{"client_certificate_header"}, "TestNoClientCanForgeACertificateHeader"},
-			{"x-forwarded-for", "use_remote_address, skip_xff_append", Approximate, "APISIX always appends the peer's address, as gateways of Istio do and sidecars do not", nil, ""},
+			{"x-forwarded-for", "use_remote_address, skip_xff_append", Approximate, "APISIX always appends the peer's address, as gateways of Istio do and sidecars do not", []Code{"request_normalization"}, "TestRecordingsDoWhatEnvoyDoes"},
 			{"x-envoy-attempt-count", "include_request_attempt_count", Approximate, "always 1", nil, "action-request-headers"},
-			{"server, via", "server_name, via", Approximate, "APISIX's own", []Code{"setting_ignored"}, "listener-settings"},
+			{"server, via", "server_name, via", Approximate, "APISIX's own", []Code{"request_normalization", "setting_ignored"}, "listener-settings"},
 		}},
 		{"Extensions", []Support{
 			{"EnvoyFilter that changes fields of routes and clusters", "patched xDS", Approximate, "as the rows above say of the field", []Code{"setting_ignored"}, "TestNoFieldIsLostInSilence"},
