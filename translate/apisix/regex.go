@@ -74,7 +74,7 @@ func (p *pcrePrinter) print(re *syntax.Regexp) {
 	case syntax.OpAnyCharNotNL:
 		p.b.WriteString(`[^\n]`)
 	case syntax.OpAnyChar:
-		p.b.WriteString("(?s:.)")
+		p.b.WriteString(`[\x00-\xff]`) // (?s:.) is a group, which exhausts PCRE's stack when repeated
 	case syntax.OpBeginLine:
 		p.b.WriteString("(?m:^)")
 	case syntax.OpEndLine:

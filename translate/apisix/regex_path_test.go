@@ -50,6 +50,7 @@ func TestGivesUp(t *testing.T) {
 		"/x/[^/]+/.*":                false,
 		"[a-z/]*/x/y":                false,
 		"(?:a|b){1,5}":               false,
+		"(?s)/a.*":                   false,
 		"(?:/[a-z]+)*":               true, // runs out of stack
 		"(?:[a-z/]|%20)*":            true,
 		"(a+)+b":                     true,

@@ -13,7 +13,7 @@ func TestRegexToPCRE(t *testing.T) {
 	for re2, want := range map[string]string{
 		`v[1-9]`:            `v[1-9]`,
 		`^a.*b$`:            `\A` + `a[^\n]*b\z`,
-		`(?s).`:             `(?s:.)`,
+		`(?s).`:             `[\x00-\xff]`,
 		`(?i)ab-1`:          `[Aa][Bb]-1`,
 		`(?i)k`:             `(?:[Kk]|\xe2\x84\xaa)`,
 		`(?P<name>a|bc)+`:   `(a|bc)+`,

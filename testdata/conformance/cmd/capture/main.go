@@ -44,6 +44,7 @@ func scenarios() []scenario {
 		{name: "bookinfo-client", manifests: "bookinfo", mode: istiod.ModeBootstrap},
 		{name: "security-reviews-strict", manifests: "security", mode: istiod.ModeBootstrap},
 		{name: "security-ratings-permissive", manifests: "security", mode: istiod.ModeBootstrap},
+		{name: "authorization", manifests: "authorization", mode: istiod.ModeBootstrap},
 		{name: "gateway-tls", manifests: "gateway-tls", mode: istiod.ModeBootstrap, account: "istio-ingress/ingress-sa"},
 		{name: "gateway-credentials", manifests: "gateway-credentials", mode: istiod.ModeBootstrap, account: "istio-ingress/ingress-sa"},
 		{name: "service-entry-client", manifests: "service-entry", mode: istiod.ModeBootstrap},
