@@ -341,7 +341,7 @@ func (g *generator) rewrite() *matcherpb.RegexMatchAndSubstitute {
 	case 3:
 		pattern, substitution = "(?i)/API(/.*)?", `/v2\1`
 	case 4:
-		pattern, substitution = "/$", `/index\\$1`
+		pattern, substitution = "/$", "/index$1"
 	}
 	return &matcherpb.RegexMatchAndSubstitute{Pattern: &matcherpb.RegexMatcher{Regex: pattern}, Substitution: substitution}
 }

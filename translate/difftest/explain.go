@@ -64,7 +64,7 @@ func rules() map[translate.Code]rule {
 		"filter_fault":                     {aboutListener, faultOnly},
 		"cors_unsupported":                 {aboutEitherRoute, corsOnly},
 		"client_certificate_header":        {aboutListener, isHeader("x-forwarded-client-cert")},
-		"setting_ignored":                  {aboutEitherRoute, ignoredSetting},
+		"setting_ignored":                  {aboutChainOrRoute, ignoredSetting},
 
 		// Access that cannot be told exactly is refused.
 		"authorization_header_name": {aboutChainOrRoute, isAnswer403},
@@ -219,6 +219,10 @@ func corsOnly(_ *outcome, _ translate.Diagnostic, diff difference) bool {
 }
 
 // ignoredSetting knows the settings that matter here; others are about what is not compared.
-func ignoredSetting(_ *outcome, d translate.Diagnostic, diff difference) bool {
+func ignoredSetting(o *outcome, d translate.Diagnostic, diff difference) bool {
+	if strings.HasSuffix(d.Field, "path_with_escaped_slashes_action") {
+		target := strings.ToUpper(o.envoy.Target)
+		return strings.Contains(target, "%2F") || strings.Contains(target, "%5C")
+	}
 	return diff.aspect == aspectLocation && strings.HasSuffix(d.Field, "redirect.strip_query")
 }

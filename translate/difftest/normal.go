@@ -12,13 +12,30 @@ import (
 // the two servers read a request, before any configuration of routes.
 const codeNormalization = "request_normalization"
 
-// normalForm returns the request as nginx reads it, in a spelling in which Envoy reads the same, and
-// whether that is another one. A difference between the sides for the request itself is explained
-// where there is none for its normal form.
-func normalForm(r envoytest.Request) (out envoytest.Request, changed bool) {
-	out = r
+// normalForms returns the request as nginx reads it, in spellings in which Envoy reads the same; none
+// where it is spelled so. A difference between the sides for the request itself is explained where
+// there is none for a normal form. There are several, because a configuration may spell the value of a
+// query parameter with or without escapes, and the Host as it was sent is what header matchers see.
+func normalForms(r envoytest.Request) []envoytest.Request {
+	out := r
 	out.Target, out.Headers, out.Host = normalTarget(r.Target), joinedLines(r.Headers), normalHost(r.Host)
-	return out, out.Target != r.Target || len(out.Headers) != len(r.Headers) || out.Host != r.Host
+	if out.Target == r.Target && len(out.Headers) == len(r.Headers) && out.Host == r.Host {
+		return nil
+	}
+	forms := []envoytest.Request{out}
+	if path, query, ok := strings.Cut(out.Target, "?"); ok {
+		if decoded, err := url.PathUnescape(query); err == nil && !strings.ContainsAny(decoded, "# \x00") {
+			out.Target = path + "?" + decoded
+			forms = append(forms, out)
+		}
+	}
+	if out.Host != r.Host {
+		for _, form := range forms {
+			form.Host = r.Host
+			forms = append(forms, form)
+		}
+	}
+	return forms
 }
 
 // normalTarget decodes, merges slashes and resolves dots, and encodes what has to be.

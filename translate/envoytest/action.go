@@ -68,9 +68,14 @@ func (s *Stream) forward(action *routepb.RouteAction) {
 		return
 	}
 	d.Cluster = s.clusterName()
-	if !s.evaluator.clusters[d.Cluster] {
+	hashes, exists := s.evaluator.clusters[d.Cluster]
+	if !exists {
 		d.answer(NoCluster, notFoundStatus(action))
 		return
+	}
+	var cookies []Header
+	if hashes {
+		cookies = s.affinityCookies(action.GetHashPolicy())
 	}
 	d.Outcome = Forward
 	for _, m := range s.requestMutations() {
@@ -83,7 +88,7 @@ func (s *Stream) forward(action *routepb.RouteAction) {
 	s.rewritePath(action)
 	d.Host, d.Path = s.headers.get(":authority"), s.headers.get(":path")
 	d.Headers = s.headers.plain()
-	s.encode(s.request.Response)
+	s.encode(s.request.Response, cookies...)
 	s.describe(action)
 }
 
@@ -98,9 +103,39 @@ func notFoundStatus(action *routepb.RouteAction) int {
 	return 503
 }
 
-// encode makes the headers of the response.
-func (s *Stream) encode(upstream []Header) {
+// affinityCookies are those that Envoy makes for clients without one, for policies that have a time to
+// live. A terminal policy that has a value ends the list.
+func (s *Stream) affinityCookies(policies []*routepb.RouteAction_HashPolicy) []Header {
+	var out []Header
+	for _, h := range policies {
+		hashed := false
+		switch p := h.GetPolicySpecifier().(type) {
+		case *routepb.RouteAction_HashPolicy_Header_:
+			hashed = s.headers.has(strings.ToLower(p.Header.GetHeaderName()))
+		case *routepb.RouteAction_HashPolicy_Cookie_:
+			value, _ := cookie(s.headers, p.Cookie.GetName())
+			hashed = value != "" || p.Cookie.GetTtl() != nil
+			if value == "" && p.Cookie.GetTtl() != nil {
+				out = append(out, Header{"set-cookie", p.Cookie.GetName() + "=" + Unpredictable})
+			}
+		case *routepb.RouteAction_HashPolicy_ConnectionProperties_:
+			hashed = p.ConnectionProperties.GetSourceIp()
+		case *routepb.RouteAction_HashPolicy_QueryParameter_:
+			_, hashed = queryParameter(s.headers.get(":path"), p.QueryParameter.GetName())
+		}
+		if hashed && h.GetTerminal() {
+			break
+		}
+	}
+	return out
+}
+
+// encode makes the headers of the response, with those that the router adds itself.
+func (s *Stream) encode(upstream []Header, own ...Header) {
 	response := newHeaderMap(upstream)
+	for _, h := range own {
+		response.add(h.Name, h.Value)
+	}
 	if s.route.route != nil {
 		for _, m := range s.responseMutations() {
 			s.mutate(response, m, response)

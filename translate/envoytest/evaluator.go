@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
+	"strings"
 	"sync"
 
+	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corepb "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerpb "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routepb "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -18,7 +21,8 @@ import (
 type Evaluator struct {
 	listeners []*listener // in the order of their names
 	routes    map[string]*routeConfig
-	clusters  map[string]bool
+	// clusters tells of each cluster whether it balances by hash.
+	clusters map[string]bool
 	// regexes caches compiled expressions, by text; nil for those that do not compile.
 	regexes sync.Map
 }
@@ -48,7 +52,15 @@ func New(snap *xds.Snapshot) (*Evaluator, error) {
 		e.routes[r.Name] = newRouteConfig(m)
 	}
 	for r := range snap.All(xds.ClusterType) {
-		e.clusters[r.Name] = true
+		m, err := xds.Decode[*clusterpb.Cluster](r)
+		if err != nil {
+			return nil, fmt.Errorf("cluster %q: %w", r.Name, err)
+		}
+		e.clusters[r.Name] = m.GetLbPolicy() == clusterpb.Cluster_RING_HASH || m.GetLbPolicy() == clusterpb.Cluster_MAGLEV ||
+			slices.ContainsFunc(m.GetLoadBalancingPolicy().GetPolicies(), func(p *clusterpb.LoadBalancingPolicy_Policy) bool {
+				name := messageName(p.GetTypedExtensionConfig().GetTypedConfig())
+				return strings.HasSuffix(name, ".RingHash") || strings.HasSuffix(name, ".Maglev")
+			})
 	}
 	return e, nil
 }
