@@ -13,14 +13,15 @@ import (
 // count is counted once for the chain.
 type chainPlugins struct {
 	requestID *requestID
+	tracing   *zipkin
 	rateLimit *limitReq
 	// rateLimitFilter is the name of the filter with the rate limit, by which routes have others;
 	// empty where there is no such filter.
 	rateLimitFilter string
 }
 
-func chainPluginsOf(hcm *http_connection_managerpb.HttpConnectionManager, report reporter) chainPlugins {
-	p := chainPlugins{requestID: requestIDOf(hcm, report)}
+func chainPluginsOf(hcm *http_connection_managerpb.HttpConnectionManager, nodeID string, report reporter) chainPlugins {
+	p := chainPlugins{requestID: requestIDOf(hcm, report), tracing: tracingOf(hcm, nodeID, report)}
 	for _, f := range hcm.GetHttpFilters() {
 		if messageName(f.GetTypedConfig()) != typeLocalRateLimit {
 			continue
@@ -43,6 +44,9 @@ func (p chainPlugins) onto(plugins apisix.Plugins) apisix.Plugins {
 	out := apisix.Plugins{}
 	if p.requestID != nil {
 		out[pluginRequestID] = p.requestID
+	}
+	if p.tracing != nil {
+		out[pluginZipkin] = p.tracing
 	}
 	if p.rateLimit != nil {
 		out[pluginLimitReq] = p.rateLimit

@@ -9,6 +9,10 @@ func extensionCodes() []CodeInfo {
 			"At the edge of the mesh, Envoy replaces the ids of clients unless their address is internal. APISIX's request-id plugin gives one to requests that have none.",
 		},
 		{
+			codeTracing, SeverityInfo, "spans are sent to %s by APISIX's zipkin plugin",
+			"They are named after APISIX's routes and have no custom tags. APISIX resolves the name of the collector, and connects to it in plaintext.",
+		},
+		{
 			codeLocalRateLimit, SeverityInfo,
 			"bursts of up to %d requests are let through, and then one in %s; the rest is answered with %d",
 			"The tokens of the bucket come back one by one, where Envoy fills it at intervals. The bucket is the chain's, or with a configuration of its own the route's, in each APISIX. Requests that the proxy answers itself take no token.",

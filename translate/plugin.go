@@ -12,6 +12,7 @@ const (
 	pluginRequestID       = "request-id"
 	pluginResponseRewrite = "response-rewrite"
 	pluginTrafficSplit    = "traffic-split"
+	pluginZipkin          = "zipkin"
 )
 
 // faultInjection runs before all other plugins: it waits and it answers.

@@ -9,7 +9,8 @@ func operationSupport() []SupportSection {
 			{"response flags", "%RESPONSE_FLAGS%", NotPossible, "APISIX has no such reasons", []Code{codeHeaderLeftOut}, "action-request-headers"},
 			{"Istio's metrics", "istio.stats filter", NotYet, "not counted; APISIX's prometheus plugin has metrics of its own", nil, "bookinfo-client"},
 			{"exchange of metadata about peers", "peer_metadata filters", NotPossible, "peers report this workload as unknown", nil, "bookinfo-client"},
-			{"tracing", "tracing", NotYet, "not set up; headers of traces are forwarded as they come", []Code{"telemetry_ignored"}, "bookinfo-client"},
+			{"tracing with Zipkin", "tracing.provider", Approximate, "the zipkin plugin, with the same sampling and headers", []Code{codeTracing, "telemetry_ignored"}, "filter-tracing"},
+			{"tracing with others", "tracing.provider", NotYet, "not set up; headers of traces are forwarded as they come", []Code{"telemetry_ignored"}, "bookinfo-client"},
 			{"x-request-id", "generate_request_id", Approximate, "the request-id plugin; exact in sidecars, and gateways keep what a client sends", []Code{codeRequestIDKept}, "filter-request-id"},
 		}},
 		{"Headers of proxies", []Support{
