@@ -208,6 +208,11 @@ func TestClusterCases(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		if raw, ok := files["ramps"]; ok {
+			if err := yaml.Unmarshal(raw, &cx.inputs.Ramps); err != nil {
+				t.Fatal(err)
+			}
+		}
 		var v variant
 		if raw, ok := files["variant"]; ok {
 			var given struct {

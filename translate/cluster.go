@@ -79,6 +79,7 @@ func compileUpstream(cx *clusterContext, v variant) *apisix.Upstream {
 	u.Checks = outlierChecks(cx.cluster)
 	setBalancing(u, balancingOf(cx.cluster), v.hash)
 	endpoints := cx.endpoints(nil)
+	cx.ramp(endpoints)
 	setHost(u, v.host, endpoints)
 	u.Nodes = nodesOf(endpoints, weighting{
 		byLocality: weighsLocalities(cx.cluster),

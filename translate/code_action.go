@@ -37,6 +37,7 @@ const (
 	codeNameResolvedByAPISIX Code = "name_resolved_by_apisix"
 	codeNameNotResolved      Code = "name_not_resolved"
 	codeLogicalDNS           Code = "logical_dns_by_apisix"
+	codeSlowStart            Code = "slow_start_stepwise"
 	codeInstanceAddress      Code = "instance_address_unknown"
 	codeSourceNotBound       Code = "inbound_source_not_bound"
 )
@@ -218,6 +219,11 @@ func actionCodes() []CodeInfo {
 			codeLogicalDNS, SeverityInfo,
 			"APISIX resolves %s itself: a random one of its addresses for each request, IPv4 if there is one, for as long as DNS says",
 			"Envoy uses the first address of the newest answer for new connections, and keeps it while DNS fails, when APISIX soon answers 503. The refresh rates and other DNS settings of the cluster have no effect; APISIX has its own (apisix.dns_resolver).",
+		},
+		{
+			codeSlowStart, SeverityInfo,
+			"the weights of new endpoints grow in about ten steps over %v",
+			"The bridge follows Envoy's formula and commits the upstream at each step, at most once a second. New are endpoints that join others: those of the first configuration after a start, and of a new cluster, have their full weights.",
 		},
 		{
 			codeInstanceAddress, SeverityWarning,

@@ -14,6 +14,8 @@ type endpoint struct {
 	port     int
 	hostname string // its own name, if it has one
 	weight   uint32 // among those of its locality
+	// heldBack is the part of the weight that a new endpoint does not have yet.
+	heldBack float64
 	// draining endpoints get no traffic as long as there are others.
 	draining bool
 	// meshTLS endpoints are known to speak Istio's mTLS.
@@ -22,6 +24,9 @@ type endpoint struct {
 	priority uint32
 	locality *endpointpb.LocalityLbEndpoints
 }
+
+// effective is the weight that counts.
+func (e *endpoint) effective() float64 { return float64(e.weight) * (1 - e.heldBack) }
 
 // endpoints lists the endpoints of a cluster that may get traffic. report may be nil.
 func (cx *clusterContext) endpoints(report reporter) []endpoint {

@@ -92,7 +92,14 @@ var understoodInClusters = map[protoreflect.FullName][]string{
 		"close_connections_on_host_set_change", // idle connections to endpoints that are gone time out
 	},
 	"envoy.config.cluster.v3.Cluster.LeastRequestLbConfig": {
+		"slow_start_config",
 		"choice_count", "active_request_bias", // APISIX compares all endpoints
+	},
+	"envoy.config.cluster.v3.Cluster.RoundRobinLbConfig":                 {"slow_start_config"},
+	"envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin": {"slow_start_config"},
+	"envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest": {
+		"slow_start_config",
+		"choice_count", "active_request_bias", "enable_full_scan", "selection_method", // APISIX compares all endpoints
 	},
 	"envoy.config.cluster.v3.CircuitBreakers": {"thresholds"},
 	"envoy.config.cluster.v3.CircuitBreakers.Thresholds": {

@@ -107,11 +107,16 @@ func reportBalancing(c *clusterpb.Cluster, report reporter) {
 	if config := c.GetCommonLbConfig(); config != nil {
 		reportUnknown(config, report, "common_lb_config.")
 	}
-	// Both may ask for a warm-up of new endpoints.
 	if config := c.GetLeastRequestLbConfig(); config != nil {
 		reportUnknown(config, report, "least_request_lb_config.")
 	}
 	if config := c.GetRoundRobinLbConfig(); config != nil {
 		reportUnknown(config, report, "round_robin_lb_config.")
+	}
+	if typed := typedBalancing(c); typed != nil {
+		reportUnknown(typed, report, "load_balancing_policy.")
+	}
+	if slow := slowStartOf(c); slow.Window > 0 {
+		report(codeSlowStart, "slow_start_config", slow.Window)
 	}
 }

@@ -81,7 +81,7 @@ func (w weighting) shares(endpoints []endpoint) []float64 {
 	total := map[*endpointpb.LocalityLbEndpoints]float64{}
 	for _, e := range endpoints {
 		if !e.draining {
-			total[e.locality] += float64(e.weight)
+			total[e.locality] += e.effective()
 		}
 	}
 	shares := make([]float64, len(endpoints))
@@ -90,9 +90,9 @@ func (w weighting) shares(endpoints []endpoint) []float64 {
 		case e.draining:
 		case w.byLocality && e.locality != nil:
 			// Envoy sends nothing to a locality without weight.
-			shares[i] = float64(e.locality.GetLoadBalancingWeight().GetValue()) * float64(e.weight) / total[e.locality]
+			shares[i] = float64(e.locality.GetLoadBalancingWeight().GetValue()) * e.effective() / total[e.locality]
 		default:
-			shares[i] = float64(e.weight)
+			shares[i] = e.effective()
 		}
 	}
 	return shares

@@ -137,6 +137,7 @@ func (s *State) Apply(in Input) Result {
 			p.changed(k)
 		}
 	}
+	p.ramps(s.inputs, in.Inputs)
 	p.names(in.Inputs)
 	if p.listeners {
 		p.rebuildTable()
@@ -149,6 +150,7 @@ func (s *State) Apply(in Input) Result {
 
 	var out Result
 	out.Put, out.Delete = s.objects.end()
+	out.SlowStarts = p.slowStarts
 	if p.reported {
 		out.DiagnosticsChanged = s.collectDiagnostics()
 	}
@@ -165,6 +167,7 @@ type step struct {
 	// chains and clusters are to be compiled.
 	chains, clusters map[string]bool
 	reported         bool
+	slowStarts       []SlowStart
 }
 
 // everything marks all that is there and all that was.
@@ -376,13 +379,15 @@ func (p *step) compileClusters() {
 			continue
 		}
 		if s.clusterUsers[name] == nil {
+			p.noteSlowStart(u, nil)
 			s.forgetCluster(u)
 			s.objects.replace("cluster "+name, nil)
 			p.reported = p.reported || len(u.diagnostics) > 0
 			continue
 		}
 		before := u.diagnostics
-		objects := s.compileCluster(u)
+		objects, slow := s.compileCluster(u)
+		p.noteSlowStart(u, slow)
 		for _, collision := range s.objects.replace("cluster "+name, objects) {
 			s.reporter(&u.diagnostics, "Cluster "+name, "", "")("id_collision", "", collision)
 		}

@@ -35,6 +35,10 @@ type Inputs struct {
 	// DNSErrors tells of names why they could not be resolved when that was last tried. DNS may
 	// hold an older answer. The rule about modifying it is that of DNS.
 	DNSErrors map[string]string
+	// Ramps holds, by cluster and endpoint, the part of its weight that an endpoint has in slow
+	// start, as SlowStart.Factor gives it. An endpoint that is missing from its cluster's map is
+	// new. A cluster that is missing has no new endpoints. Neither kind of map must be modified.
+	Ramps map[string]map[string]float64
 }
 
 // Input is one step: a snapshot, and what is new in it.
@@ -55,4 +59,7 @@ type Result struct {
 	Delete []string
 	// DiagnosticsChanged tells whether State.Diagnostics differs from before the step.
 	DiagnosticsChanged bool
+	// SlowStarts are those of the clusters that the step compiled, sorted by cluster. A cluster
+	// that lost its slow start, or is gone, is listed without a Window.
+	SlowStarts []SlowStart
 }

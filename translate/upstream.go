@@ -24,6 +24,8 @@ type clusterUnit struct {
 	// endpoints is the name of its EDS resource, and names are the host names that are resolved for it.
 	endpoints string
 	names     []string
+	// slowStart tells that the cluster has one.
+	slowStart bool
 }
 
 // cluster returns the unit of a cluster, made if necessary.
@@ -104,8 +106,8 @@ func (u *clusterUnit) release(v variant) bool {
 	return true
 }
 
-// compileCluster returns an upstream for each variant in use.
-func (s *State) compileCluster(u *clusterUnit) []apisix.Object {
+// compileCluster returns an upstream for each variant in use, and the slow start of the endpoints.
+func (s *State) compileCluster(u *clusterUnit) ([]apisix.Object, *SlowStart) {
 	u.diagnostics = nil
 	c := s.decodedCluster(u.name)
 	report := s.reporter(&u.diagnostics, "Cluster "+u.name, "", origin(c.GetMetadata()))
@@ -116,7 +118,7 @@ func (s *State) compileCluster(u *clusterUnit) []apisix.Object {
 		cx.load = c.GetLoadAssignment()
 	}
 	if len(u.references) == 0 {
-		return nil
+		return nil, nil
 	}
 	reportCluster(cx)
 	var objects []apisix.Object
@@ -133,5 +135,5 @@ func (s *State) compileCluster(u *clusterUnit) []apisix.Object {
 		}
 		objects = append(objects, o)
 	}
-	return objects
+	return objects, cx.slowStart()
 }

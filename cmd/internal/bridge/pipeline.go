@@ -45,6 +45,7 @@ type pipeline struct {
 	ready   chan struct{} // closed by Run when the first world is committed
 	inbox   *mailbox
 	names   *names
+	ramps   *ramps
 	view    atomic.Pointer[View]
 
 	// owned by Run
@@ -60,7 +61,7 @@ type pipeline struct {
 func newPipeline(state *translate.State, w *writer, log *slog.Logger, m *metrics) *pipeline {
 	return &pipeline{
 		state: state, writer: w, log: log, metrics: m,
-		ready: make(chan struct{}), inbox: newMailbox(), names: newNames(nil),
+		ready: make(chan struct{}), inbox: newMailbox(), names: newNames(nil), ramps: newRamps(),
 		dirty: map[xds.Key]struct{}{}, waitedSince: map[xds.Key]time.Time{},
 	}
 }
@@ -169,6 +170,11 @@ func (p *pipeline) step(now time.Time) error {
 			return err
 		}
 	}
+	if p.ramps.step(now) {
+		if err := p.reapply(now); err != nil {
+			return err
+		}
+	}
 	revision, err := p.writer.flush(now)
 	if err != nil {
 		return err
@@ -187,8 +193,12 @@ func (p *pipeline) resolved(now time.Time) error {
 	if !p.started {
 		return nil
 	}
-	result := p.state.Apply(translate.Input{Snapshot: p.world, Inputs: p.inputs()})
-	p.metrics.translated(time.Since(now))
+	return p.reapply(now)
+}
+
+// reapply translates the same resources with other inputs, and commits what differs.
+func (p *pipeline) reapply(now time.Time) error {
+	result := p.translate(now, translate.Input{Snapshot: p.world})
 	revision, err := p.writer.add(now, result)
 	if err != nil {
 		return err
@@ -197,9 +207,15 @@ func (p *pipeline) resolved(now time.Time) error {
 	return nil
 }
 
-// inputs are what translation depends on besides resources.
-func (p *pipeline) inputs() translate.Inputs {
-	return translate.Inputs{DNS: p.names.answers.Addresses, DNSErrors: p.names.answers.Errors}
+// translate adds what translation depends on besides resources.
+func (p *pipeline) translate(now time.Time, in translate.Input) translate.Result {
+	in.Inputs = translate.Inputs{
+		DNS: p.names.answers.Addresses, DNSErrors: p.names.answers.Errors, Ramps: p.ramps.inputs,
+	}
+	result := p.state.Apply(in)
+	p.ramps.observe(now, result.SlowStarts)
+	p.metrics.translated(time.Since(now))
+	return result
 }
 
 // settle drops the decoded resources that came with the latest update: they are several times the
@@ -213,7 +229,7 @@ func (p *pipeline) settle() {
 
 // firstWorld commits everything that is known as one transaction.
 func (p *pipeline) firstWorld(now time.Time) error {
-	result := p.state.Apply(translate.Input{Snapshot: p.latest.Snapshot, All: true, Inputs: p.inputs()})
+	result := p.translate(now, translate.Input{Snapshot: p.latest.Snapshot, All: true})
 	p.world = p.latest.Snapshot
 	p.dirty = map[xds.Key]struct{}{} // walked at every step: do not keep the size of the world
 	p.dirtyUntil = time.Time{}
@@ -222,7 +238,6 @@ func (p *pipeline) firstWorld(now time.Time) error {
 		return err
 	}
 	p.started = true
-	p.metrics.translated(time.Since(now))
 	p.noteCertificates(now, result)
 	p.publish(now, revision, true)
 	p.log.Info("ready",
@@ -252,8 +267,7 @@ func (p *pipeline) apply(now time.Time, keys []xds.Key) error {
 		}
 	}
 	p.world = p.world.With(put, remove)
-	result := p.state.Apply(translate.Input{Snapshot: p.world, Changed: keys, Inputs: p.inputs()})
-	p.metrics.translated(time.Since(now))
+	result := p.translate(now, translate.Input{Snapshot: p.world, Changed: keys})
 	revision, err := p.writer.add(now, result)
 	if err != nil {
 		return err
@@ -296,8 +310,10 @@ func (p *pipeline) untilNext(now time.Time) time.Duration {
 	if !p.dirtyUntil.IsZero() {
 		next = min(next, max(p.dirtyUntil.Sub(now), p.warming(now)))
 	}
-	if due := p.writer.due(); !due.IsZero() {
-		next = min(next, due.Sub(now))
+	for _, due := range []time.Time{p.writer.due(), p.ramps.due()} {
+		if !due.IsZero() {
+			next = min(next, due.Sub(now))
+		}
 	}
 	return max(next, 0)
 }
