@@ -109,6 +109,10 @@ func listenerCodes() []CodeInfo {
 			"Original destination and the inspection of TLS and HTTP are done by other means; other listener filters have no equivalent in APISIX.",
 		},
 		{
+			"listening_port", SeverityInfo, "APISIX has to listen on port %d",
+			"The ports of APISIX are a matter of its configuration (apisix.node_listen and apisix.ssl.listen), where connections to others are refused. They do not follow the listeners of the mesh.",
+		},
+		{
 			"mesh_tls_not_received", SeverityWarning, "mesh TLS connections to port %d cannot be received, plain ones are served",
 			"The port is in PERMISSIVE mode and the profile has no mesh TLS. Clients with a sidecar use mesh TLS when the workload is labelled for it: set tls mode DISABLE in a DestinationRule, or use the mesh profile.",
 		},

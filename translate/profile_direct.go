@@ -20,7 +20,8 @@ type directProfile struct {
 
 // Direct is the profile in which iptables redirects connections straight to APISIX: outbound ones
 // to outboundPort and inbound ones to inboundPort, on which it listens for plain HTTP. Zero ports
-// are 9080 and 9081. It has no mesh TLS, TCP or IPv6.
+// are 9080 and 9081. Listeners with a port of their own, such as the HTTP proxy port of a sidecar,
+// are served where APISIX listens on that port as well. There is no mesh TLS, TCP or IPv6.
 func Direct(outboundPort, inboundPort int) Profile {
 	return directProfile{cmp.Or(outboundPort, defaultOutboundPort), cmp.Or(inboundPort, defaultInboundPort)}
 }
@@ -42,15 +43,21 @@ func (directProfile) Name() string { return "direct" }
 
 func (p directProfile) Guard(c *Chain) (guard apisix.Vars, ok bool, why string) {
 	switch {
-	case c.Bound:
-		return nil, false, "APISIX is not listening on the listener's own port"
 	case c.TLS:
 		return nil, false, "TLS connections cannot be received"
 	case c.narrowed != "":
 		return nil, false, "connections cannot be told apart by " + c.narrowed
 	}
-	if c.Port == 0 {
+	switch c.Port {
+	case 0:
 		return nil, false, "connections to destinations without a service cannot be passed through"
+	case p.outboundPort, p.inboundPort:
+		if c.Bound {
+			return nil, false, "its port is one of those to which connections are redirected"
+		}
+	}
+	if c.Bound {
+		return ownPort(c), true, ""
 	}
 	port := strconv.Itoa(c.Port)
 	if c.Direction == Inbound {
@@ -74,6 +81,20 @@ func (p directProfile) Guard(c *Chain) (guard apisix.Vars, ok bool, why string) 
 	return apisix.List(at, apisix.In(varOriginalDestination, own...)), true, ""
 }
 
+// ownPort holds for connections to the very address and port of a listener. APISIX itself may listen on
+// more addresses than the listener has.
+func ownPort(c *Chain) apisix.Vars {
+	guard := apisix.List(apisix.Eq("server_port", strconv.Itoa(c.Port)))
+	if slices.ContainsFunc(c.addresses(), netip.Addr.IsUnspecified) {
+		return guard
+	}
+	var own []string
+	for _, a := range c.addresses() {
+		own = append(own, a.String())
+	}
+	return append(guard, apisix.In("server_addr", own...))
+}
+
 // ipv4Endpoints formats the IPv4 addresses as connection_original_dst has them.
 func ipv4Endpoints(addresses []netip.Addr, port string) []string {
 	var out []string
@@ -86,6 +107,9 @@ func ipv4Endpoints(addresses []netip.Addr, port string) []string {
 }
 
 func (p directProfile) Vars(c *Chain, conn Connection) map[string]string {
+	if c.Bound {
+		return map[string]string{"server_port": strconv.Itoa(c.Port), "server_addr": c.Address.String()}
+	}
 	address := conn.Address
 	if !address.IsValid() || !address.Is4() || address.IsUnspecified() {
 		address = c.exampleAddress()

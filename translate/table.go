@@ -182,6 +182,9 @@ func (s *State) settle(c *Chain, d *chainDraft, siblings []*chainDraft, report, 
 		report("chain_match_unsupported", "", why)
 		return
 	}
+	if c.Bound && !p.Captures() && !p.TerminatesTLS() { // whose ports are those of redirection
+		share("listening_port", c.Port)
+	}
 	if d.ipv6 && !c.Bound && !p.Captures() {
 		report("ipv6_not_received", "")
 	}

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"net"
+	"net/url"
 	"strings"
 
 	tracepb "github.com/envoyproxy/go-control-plane/envoy/config/trace/v3"
@@ -51,9 +52,19 @@ func tracingOf(hcm *http_connection_managerpb.HttpConnectionManager, nodeID stri
 		return nil // headers of traces that others began are forwarded as they come
 	}
 	config := decode[tracepb.ZipkinConfig](provider.GetTypedConfig())
-	endpoint := serviceURL(config.GetCollectorCluster(), config.GetCollectorEndpoint())
+	cluster, path := config.GetCollectorCluster(), config.GetCollectorEndpoint()
+	if service := config.GetCollectorService(); service != nil {
+		cluster = service.GetHttpUri().GetCluster()
+		if uri, err := url.Parse(service.GetHttpUri().GetUri()); err == nil {
+			path = uri.RequestURI()
+		}
+		if len(service.GetRequestHeadersToAdd()) > 0 {
+			report(codeSettingIgnored, field+".provider.collector_service.request_headers_to_add", "request_headers_to_add of the tracer")
+		}
+	}
+	endpoint := serviceURL(cluster, path)
 	if endpoint == "" {
-		report("telemetry_ignored", field, "tracing to cluster "+config.GetCollectorCluster())
+		report("telemetry_ignored", field, "tracing to cluster "+cluster)
 		return nil
 	}
 	report(codeTracing, field, endpoint)
