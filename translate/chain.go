@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	routepb "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/proto"
@@ -90,6 +91,8 @@ type Chain struct {
 	access []accessRule
 	// plugins are for all requests that are forwarded.
 	plugins chainPlugins
+	// streamIdleTimeout is the idle timeout of routes without one; 0 is none, which istiod asks for.
+	streamIdleTimeout time.Duration
 	// filters are the names of the HTTP filters; of those that are disabled unless a route enables
 	// them and that restrict access, dormant has the codes.
 	filters []string

@@ -306,9 +306,7 @@ func (d *chainDraft) parseConnectionManager(hcm *http_connection_managerpb.HttpC
 	if len(hcm.GetAccessLog()) > 0 {
 		share("telemetry_ignored", prefix+"access_log", "the access log")
 	}
-	if hcm.GetStreamIdleTimeout().AsDuration() != 0 {
-		share("setting_ignored", prefix+"stream_idle_timeout", "stream_idle_timeout")
-	}
+	d.streamIdleTimeout = positive(hcm.GetStreamIdleTimeout())
 	switch hcm.GetPathWithEscapedSlashesAction() {
 	case http_connection_managerpb.HttpConnectionManager_IMPLEMENTATION_SPECIFIC_DEFAULT, http_connection_managerpb.HttpConnectionManager_KEEP_UNCHANGED:
 	default:

@@ -60,7 +60,7 @@ func routeSupport() []SupportSection {
 			{"grpc-timeout header", "max_grpc_timeout, max_stream_duration.grpc_timeout_header_max", NotPossible, "the client keeps its own deadline", nil, "TestNoFieldIsLostInSilence"},
 			{"limit of a stream's duration", "max_stream_duration", NotPossible, "no limit", []Code{"setting_ignored"}, "TestNoFieldIsLostInSilence"},
 			{"idle timeout of a route", "route.idle_timeout", Exact, "the time between two reads or writes", nil, "action-timeouts"},
-			{"idle timeout of all streams of a listener", "stream_idle_timeout", NotYet, "nginx's own, where a route says nothing", []Code{"setting_ignored"}, "listener-settings"},
+			{"idle timeout of all streams of a listener", "stream_idle_timeout", Exact, "the time between two reads or writes, where a route says nothing", nil, "listener-idle-timeout"},
 			{"retries: attempts", "retry_policy.num_retries", Exact, "retries of the upstream", nil, "action-timeouts"},
 			{"retryOn connect-failure, refused-stream, reset", "retry_policy.retry_on", Approximate, "nginx's retries on errors; requests that are not idempotent only before they were sent", nil, "action-timeouts"},
 			{"retryOn 5xx, gateway-error, retriable-status-codes", "retry_policy.retry_on", NotPossible, "no retries on statuses: nginx has one list for all routes", []Code{codeRetryCondition}, "action-timeouts"},

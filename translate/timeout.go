@@ -36,8 +36,12 @@ func compileTimeouts(rx *routeContext, action *routepb.RouteAction, policy *rout
 	t := timeouts{
 		response: defaultRouteTimeout,
 		attempt:  positive(policy.GetPerTryTimeout()),
-		idle:     shorter(positive(action.GetIdleTimeout()), positive(policy.GetPerTryIdleTimeout())),
+		idle:     rx.chain.streamIdleTimeout,
 	}
+	if action.GetIdleTimeout() != nil {
+		t.idle = positive(action.GetIdleTimeout())
+	}
+	t.idle = shorter(t.idle, positive(policy.GetPerTryIdleTimeout()))
 	if action.GetTimeout() != nil {
 		t.response = positive(action.GetTimeout())
 	}
