@@ -39,7 +39,7 @@ func trafficSupport() []SupportSection {
 			{"h2UpgradePolicy, useClientProtocol", "use_downstream_protocol_config", Approximate, "gRPC in HTTP/2, all else in HTTP/1.1", nil, "action-grpc-twin"},
 			{"gRPC", "http2_protocol_options", Exact, "routes for gRPC requests, to an upstream with scheme grpc", nil, "action-grpc-twin"},
 			{"HTTP/2 to upstreams other than gRPC", "http2_protocol_options", NotPossible, "HTTP/1.1", []Code{codeHTTP2Downgraded}, "security-ratings-permissive"},
-			{"gRPC-Web", "grpc_web filter", NotYet, "forwarded as it is", []Code{codeFilterIgnored}, "filter-unknown"},
+			{"gRPC-Web", "grpc_web filter", NotYet, "forwarded as it is: APISIX's plugin would open the responses to every origin, whatever the CORS policy", []Code{codeFilterIgnored}, "filter-unknown"},
 		}},
 		{"Discovery of endpoints", []Support{
 			{"services of Kubernetes, ServiceEntry STATIC", "EDS", Exact, "nodes of an upstream; an endpoint change touches nothing else", nil, "TestNewEndpointsOfOneClusterChangeItsUpstreamOnly"},
@@ -49,6 +49,7 @@ func trafficSupport() []SupportSection {
 			{"resolution NONE, headless services", "ORIGINAL_DST", NeedsCapture, "requests are answered with 503", []Code{codeOriginalDestination}, "service-entry-client"},
 			{"DYNAMIC_DNS, wildcard hosts", "dynamic_forward_proxy", NeedsCapture, "requests are answered with 503", []Code{codeClusterType}, "cluster-dynamic"},
 			{"subsets", "one cluster for each", Exact, "one upstream for each", nil, "bookinfo-client"},
+			{"subsets of one cluster by metadata", "lb_subset_config, metadata_match", NotPossible, "all endpoints of the cluster; Istio has a cluster for each subset", []Code{"setting_ignored"}, "TestNoFieldIsLostInSilence"},
 			{"portLevelSettings", "one cluster for each port", Exact, "one upstream for each", nil, "cluster-settings"},
 			{"endpoints on UNIX domain sockets", "address.pipe", NotPossible, "left out", []Code{codeEndpoint}, "cluster-pipe"},
 		}},
