@@ -208,6 +208,10 @@ func TestClusterCases(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		if raw, ok := files["locality"]; ok { // region/zone/subzone
+			parts := append(strings.Split(strings.TrimSpace(string(raw)), "/"), "", "")
+			cx.options.Locality = Locality{Region: parts[0], Zone: parts[1], SubZone: parts[2]}
+		}
 		if raw, ok := files["ramps"]; ok {
 			if err := yaml.Unmarshal(raw, &cx.inputs.Ramps); err != nil {
 				t.Fatal(err)

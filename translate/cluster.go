@@ -81,8 +81,10 @@ func compileUpstream(cx *clusterContext, v variant) *apisix.Upstream {
 	endpoints := cx.endpoints(nil)
 	cx.ramp(endpoints)
 	setHost(u, v.host, endpoints)
+	zones := cx.byZone(endpoints)
 	u.Nodes = nodesOf(endpoints, weighting{
 		byLocality: weighsLocalities(cx.cluster),
+		byZone:     zones,
 		limit:      weightLimit(u.Type),
 	})
 	return u
@@ -130,7 +132,9 @@ func reportCluster(cx *clusterContext) {
 	reportBalancing(c, cx.report)
 	reportCircuitBreakers(c, options, cx.report)
 	reportOutlierDetection(c, cx.report)
-	reportTransport(cx, cx.endpoints(cx.report))
+	endpoints := cx.endpoints(cx.report)
+	reportZones(cx, endpoints)
+	reportTransport(cx, endpoints)
 }
 
 func reportClusterType(cx *clusterContext) {

@@ -38,6 +38,8 @@ const (
 	codeNameNotResolved      Code = "name_not_resolved"
 	codeLogicalDNS           Code = "logical_dns_by_apisix"
 	codeSlowStart            Code = "slow_start_stepwise"
+	codeZoneAware            Code = "zone_aware_approximate"
+	codeZoneUnknown          Code = "zone_unknown"
 	codeInstanceAddress      Code = "instance_address_unknown"
 	codeSourceNotBound       Code = "inbound_source_not_bound"
 )
@@ -224,6 +226,16 @@ func actionCodes() []CodeInfo {
 			codeSlowStart, SeverityInfo,
 			"the weights of new endpoints grow in about ten steps over %v",
 			"The bridge follows Envoy's formula and commits the upstream at each step, at most once a second. New are endpoints that join others: those of the first configuration after a start, and of a new cluster, have their full weights.",
+		},
+		{
+			codeZoneAware, SeverityInfo,
+			"requests are kept in %s as far as its endpoints suffice, as if clients were spread evenly over the zones",
+			"Envoy compares the endpoints of each zone with the instances of its own service there, which it has to be told (ISTIO_META_ENABLE_SELF_DISCOVERY). The bridge does not know them and takes them to be as many in each zone that has endpoints.",
+		},
+		{
+			codeZoneUnknown, SeverityWarning,
+			"the zone of the workload is not known; endpoints of all zones get requests",
+			"Label the pod topology.istio.io/locality: REGION/ZONE/SUBZONE (with dots instead of slashes), as its endpoints are.",
 		},
 		{
 			codeInstanceAddress, SeverityWarning,

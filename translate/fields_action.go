@@ -86,7 +86,7 @@ var understoodInClusters = map[protoreflect.FullName][]string{
 		"set_local_interface_name_on_upstream_connections", // logs only
 	},
 	"envoy.config.cluster.v3.Cluster.CommonLbConfig": {
-		"locality_weighted_lb_config",
+		"locality_weighted_lb_config", "zone_aware_lb_config",
 		"healthy_panic_threshold",                                // APISIX panics when no endpoint is left, whatever the threshold
 		"update_merge_window", "ignore_new_hosts_until_first_hc", // changes are merged, and endpoints healthy, as EDS has them
 		"close_connections_on_host_set_change", // idle connections to endpoints that are gone time out
@@ -96,10 +96,15 @@ var understoodInClusters = map[protoreflect.FullName][]string{
 		"choice_count", "active_request_bias", // APISIX compares all endpoints
 	},
 	"envoy.config.cluster.v3.Cluster.RoundRobinLbConfig":                 {"slow_start_config"},
-	"envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin": {"slow_start_config"},
+	"envoy.extensions.load_balancing_policies.round_robin.v3.RoundRobin": {"slow_start_config", "locality_lb_config"},
+	"envoy.extensions.load_balancing_policies.random.v3.Random":          {"locality_lb_config"},
 	"envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest": {
-		"slow_start_config",
+		"slow_start_config", "locality_lb_config",
 		"choice_count", "active_request_bias", "enable_full_scan", "selection_method", // APISIX compares all endpoints
+	},
+	"envoy.config.cluster.v3.Cluster.CommonLbConfig.ZoneAwareLbConfig": {"routing_enabled", "min_cluster_size"},
+	"envoy.extensions.load_balancing_policies.common.v3.LocalityLbConfig.ZoneAwareLbConfig": {
+		"routing_enabled", "min_cluster_size", "locality_basis",
 	},
 	"envoy.config.cluster.v3.CircuitBreakers": {"thresholds"},
 	"envoy.config.cluster.v3.CircuitBreakers.Thresholds": {

@@ -85,7 +85,7 @@ func weightLimit(upstreamType string) uint64 {
 // weighsLocalities tells whether localities get traffic by their own weight. Otherwise only the
 // endpoints' weights count.
 func weighsLocalities(c *clusterpb.Cluster) bool {
-	if c.GetCommonLbConfig().GetLocalityWeightedLbConfig() != nil {
+	if c.GetCommonLbConfig().GetLocalityWeightedLbConfig() != nil || localityConfig(c).GetLocalityWeightedLbConfig() != nil {
 		return true
 	}
 	for _, p := range c.GetLoadBalancingPolicy().GetPolicies() {

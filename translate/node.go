@@ -14,6 +14,9 @@ import (
 type weighting struct {
 	// byLocality gives localities traffic by their own weights, and endpoints a share of that.
 	byLocality bool
+	// byZone is the part of the traffic of the first priority that each locality gets; nil where
+	// that does not depend on localities.
+	byZone map[Locality]float64
 	// limit is the largest weight of a node.
 	limit uint64
 }
@@ -79,15 +82,22 @@ func withoutIdleLevels(endpoints []endpoint) []endpoint {
 // they do not replace it.
 func (w weighting) shares(endpoints []endpoint) []float64 {
 	total := map[*endpointpb.LocalityLbEndpoints]float64{}
+	zones := map[Locality]float64{}
 	for _, e := range endpoints {
 		if !e.draining {
 			total[e.locality] += e.effective()
+			if w.byZone != nil && e.priority == 0 {
+				zones[localityOf(e.locality.GetLocality())] += e.effective()
+			}
 		}
 	}
 	shares := make([]float64, len(endpoints))
 	for i, e := range endpoints {
 		switch {
 		case e.draining:
+		case w.byZone != nil && e.priority == 0:
+			zone := localityOf(e.locality.GetLocality())
+			shares[i] = w.byZone[zone] * e.effective() / zones[zone]
 		case w.byLocality && e.locality != nil:
 			// Envoy sends nothing to a locality without weight.
 			shares[i] = float64(e.locality.GetLoadBalancingWeight().GetValue()) * e.effective() / total[e.locality]

@@ -8,6 +8,7 @@ import (
 	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corepb "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	least_requestpb "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
+	randompb "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/random/v3"
 	round_robinpb "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
 	typepb "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
@@ -76,7 +77,7 @@ func slowStartConfigOf(c *clusterpb.Cluster) slowStartConfig {
 			return m.GetSlowStartConfig()
 		}
 	}
-	if c.GetLoadBalancingPolicy() != nil {
+	if len(c.GetLoadBalancingPolicy().GetPolicies()) > 0 {
 		return nil // it takes the place of what follows
 	}
 	if config := c.GetRoundRobinLbConfig().GetSlowStartConfig(); config != nil {
@@ -99,6 +100,9 @@ func typedBalancing(c *clusterpb.Cluster) proto.Message {
 			continue // Envoy takes the first that it knows
 		case roundRobin:
 			m = &round_robinpb.RoundRobin{}
+			if random := (&randompb.Random{}); e.GetTypedConfig().MessageIs(random) {
+				m = random
+			}
 		case leastRequest:
 			m = &least_requestpb.LeastRequest{}
 		case consistentHash:

@@ -21,7 +21,7 @@ func trafficSupport() []SupportSection {
 			{"localityLbSetting distribute", "LocalityLbEndpoints.load_balancing_weight", Exact, "weights of nodes, within rounding", nil, "cluster-locality-weights"},
 			{"localityLbSetting failover", "LocalityLbEndpoints.priority", Approximate, "priorities of nodes: the next one when nobody is left, without a gradual transition", nil, "cluster-draining-priority"},
 			{"failoverPriority", "LocalityLbEndpoints.priority", Approximate, "as above; istiod makes priorities of labels", nil, "cluster-draining-priority"},
-			{"zone-aware routing", "zone_aware_lb_config", NotYet, "all zones alike", []Code{"setting_ignored"}, "TestNoFieldIsLostInSilence"},
+			{"zone-aware routing", "zone_aware_lb_config", Approximate, "as in Envoy, with clients taken to be spread evenly over the zones", []Code{codeZoneAware, codeZoneUnknown}, "cluster-zone-aware"},
 			{"weights of endpoints", "LbEndpoint.load_balancing_weight", Exact, "weights of nodes", nil, "TestNodesShareTrafficLikeEndpoints"},
 			{"unhealthy endpoints", "health_status UNHEALTHY", Exact, "left out", nil, "cluster-health"},
 			{"draining endpoints", "health_status DRAINING", Exact, "no traffic as long as there are others", nil, "cluster-all-draining"},

@@ -17,6 +17,8 @@ type Options struct {
 	NodeID string
 	// InstanceIPs are the addresses of this workload, used as the nodes of inbound clusters.
 	InstanceIPs []netip.Addr
+	// Locality is where this workload is; the zero value is unknown.
+	Locality Locality
 	// OutboundPort and InboundPort are APISIX's listening ports in the direct profile, to which
 	// iptables redirects outbound and inbound connections. Zero means 9080 and 9081.
 	OutboundPort, InboundPort int

@@ -130,7 +130,8 @@ func printConfig(w io.Writer, flags *pflag.FlagSet, from origins) error {
 			return
 		}
 		if list, ok := f.Value.(pflag.SliceValue); ok {
-			if data, err = yaml.Marshal(map[string][]string{f.Name: list.GetSlice()}); err != nil {
+			// An empty list is [] and not null, which --config would refuse.
+			if data, err = yaml.Marshal(map[string][]string{f.Name: append([]string{}, list.GetSlice()...)}); err != nil {
 				return
 			}
 			data = []byte(strings.ReplaceAll(string(data), "\n- ", "\n  - "))

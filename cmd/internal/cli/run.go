@@ -203,6 +203,8 @@ func (o *translationOptions) options(node xds.NodeConfig) (translate.Options, er
 	// Files can be translated without an identity, which then is missing from the labels.
 	if id, err := node.Node(); err == nil {
 		options.NodeID = id.GetId()
+		l := id.GetLocality()
+		options.Locality = translate.Locality{Region: l.GetRegion(), Zone: l.GetZone(), SubZone: l.GetSubZone()}
 	}
 	for _, code := range o.allowUnenforced {
 		options.AllowUnenforced = append(options.AllowUnenforced, translate.Code(code))
