@@ -37,6 +37,7 @@ const (
 	ofRecordings = iota
 	ofCases
 	ofGenerated
+	ofSimulations
 )
 
 func newRandom(test, n uint64) *rand.Rand { return rand.New(rand.NewPCG(*seed, test<<32|n)) }

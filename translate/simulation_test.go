@@ -1,0 +1,204 @@
+package translate_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"meshbridge/translate"
+	"meshbridge/translate/difftest"
+	"meshbridge/translate/envoytest"
+	"meshbridge/xds"
+)
+
+var simulations = flag.String("simulations", "", "a directory of recordings of Istio's simulation, which the conformance module makes")
+
+// simulated is a recording: see testdata/conformance/simulation.
+type simulated struct {
+	Name      string   `json:"name"`
+	Router    bool     `json:"router"`
+	IPs       []string `json:"ips"`
+	Resources []struct {
+		Name    string `json:"name"`
+		TypeURL string `json:"type_url"`
+		Value   []byte `json:"value"`
+	} `json:"resources"`
+	Calls []simulatedCall `json:"calls"`
+}
+
+type simulatedCall struct {
+	Name     string              `json:"name"`
+	Address  string              `json:"address"`
+	Port     int                 `json:"port"`
+	Path     string              `json:"path"`
+	Protocol string              `json:"protocol"`
+	TLS      string              `json:"tls"`
+	ALPN     string              `json:"alpn"`
+	SNI      string              `json:"sni"`
+	Mode     string              `json:"mode"`
+	Headers  map[string][]string `json:"headers"`
+
+	Error       string `json:"error"`
+	Listener    string `json:"listener"`
+	FilterChain string `json:"filter_chain"`
+	VirtualHost string `json:"virtual_host"`
+	Route       string `json:"route"`
+	Cluster     string `json:"cluster"`
+}
+
+func (s simulated) snapshot() *xds.Snapshot {
+	var resources []*xds.Resource
+	for _, r := range s.Resources {
+		resources = append(resources, &xds.Resource{
+			Key: xds.Key{Type: r.TypeURL, Name: r.Name}, Body: &anypb.Any{TypeUrl: r.TypeURL, Value: r.Value},
+		})
+	}
+	return new(xds.Snapshot).With(resources, nil)
+}
+
+// TestSimulations compares the reference of Envoy with what Istio's simulation says about Istio's own
+// cases, and the translation of their configurations with the reference.
+func TestSimulations(t *testing.T) {
+	if *simulations == "" {
+		t.Skip("the conformance module runs this, with -simulations")
+	}
+	files, err := filepath.Glob(filepath.Join(*simulations, "*.json"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no recordings in %s: %v", *simulations, err)
+	}
+	const requests = 60
+	report := difftest.NewReport()
+	calls, skipped, worlds := 0, 0, 0
+	for n, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s simulated
+		if err := json.Unmarshal(raw, &s); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		snap := s.snapshot()
+		envoy, err := envoytest.New(snap)
+		if err != nil {
+			t.Fatalf("%s: %v", s.Name, err)
+		}
+		for _, c := range s.Calls {
+			calls++
+			if !c.comparable() {
+				skipped++
+				continue
+			}
+			if why := c.contradicts(envoy.Evaluate(c.request(s.Router))); why != "" {
+				t.Errorf("%s: %s: %s", s.Name, c.Name, why)
+			}
+		}
+		profiles := []translate.Profile{translate.Mesh(), translate.Direct(0, 0)}
+		if s.Router {
+			profiles[1] = translate.Gateway()
+		}
+		for i, p := range profiles {
+			options := translate.Options{Profile: p}
+			for _, ip := range s.IPs {
+				if a, err := netip.ParseAddr(ip); err == nil {
+					options.InstanceIPs = append(options.InstanceIPs, a)
+				}
+			}
+			w, err := difftest.NewWorld(s.Name+"/"+p.Name(), snap, options)
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			if reached, _ := w.Served(); reached > 0 {
+				worlds++
+				w.Run(newRandom(ofSimulations, uint64(2*n+i)), requests, report)
+			}
+		}
+	}
+	t.Logf("%d configurations of Istio's with %d calls, of which %d are not compared; %d translations", len(files), calls, skipped, worlds)
+	check(t, report)
+}
+
+// comparable tells whether Envoy has an answer, and the answer is about the same: it accepts no two
+// chains that match the same, what is no HTTP on an HTTP chain is no request, a plain connection has no
+// server name, and a certificate that nobody asks for is not sent.
+func (c simulatedCall) comparable() bool {
+	_, err := netip.ParseAddr(c.Address)
+	return err == nil && c.Error != "multiple filter chains matched" && c.Error != "protocol error" &&
+		(c.TLS != "plaintext" || c.SNI == "") && (c.TLS != "mtls" || c.Error != "invalid mTLS")
+}
+
+func (c simulatedCall) request(router bool) envoytest.Request {
+	r := envoytest.Request{Connection: envoytest.Connection{
+		Destination: netip.AddrPortFrom(netip.MustParseAddr(c.Address), uint16(c.Port)), Source: netip.MustParseAddrPort("10.9.8.7:34567"),
+		TLS: c.TLS != "plaintext", ServerName: c.SNI,
+	}, Host: "any", Target: c.Path}
+	switch {
+	case c.Mode == "inbound", !router && c.Port == 15006: // the latter is a connection to the port itself
+		r.Connection.Direction = envoytest.Inbound
+	case !router: // the default mode is that of gateways, which outbound calls often leave
+		r.Connection.Direction = envoytest.Outbound
+	}
+	switch {
+	case c.ALPN != "":
+		r.Connection.ALPN = []string{c.ALPN}
+	case !r.Connection.TLS && c.Protocol == "tcp":
+		r.Connection.ALPN = []string{"none"} // nothing that the HTTP inspector knows
+	case !r.Connection.TLS && c.Protocol == "http2":
+		r.Connection.ALPN = []string{"h2c"}
+	}
+	if c.TLS == "mtls" {
+		r.Connection.Certificate = &envoytest.Certificate{URIs: []string{"spiffe://cluster.local/ns/default/sa/client"}, Validated: true}
+	}
+	for name, values := range c.Headers {
+		if name == "Host" {
+			r.Host = values[0]
+			continue
+		}
+		for _, v := range values {
+			r.Headers = append(r.Headers, envoytest.Header{Name: name, Value: v})
+		}
+	}
+	return r
+}
+
+// contradicts says what a decision differs in; empty where it says the same.
+func (c simulatedCall) contradicts(d envoytest.Decision) string {
+	wanted := func(what, want, got string) string {
+		return fmt.Sprintf("%s: Istio's simulation says %q, the reference of Envoy %q (%+v)", what, want, got, d)
+	}
+	switch {
+	case c.Listener != d.Listener:
+		return wanted("listener", c.Listener, d.Listener)
+	case c.FilterChain != d.FilterChain:
+		return wanted("filter chain", c.FilterChain, d.FilterChain)
+	}
+	switch c.Error {
+	case "":
+		if d.Outcome != envoytest.TCP && (c.VirtualHost != d.VirtualHost || c.Route != d.Route) {
+			return wanted("route", c.VirtualHost+" "+c.Route, d.VirtualHost+" "+d.Route)
+		}
+		if c.Cluster != "" && c.Cluster != d.Cluster {
+			return wanted("cluster", c.Cluster, d.Cluster)
+		}
+	case "no route matched", "no virtual host matched":
+		if d.Outcome != envoytest.NotFound {
+			return wanted("outcome", c.Error, string(d.Outcome))
+		}
+	case "tls required, sending 301":
+		if d.Outcome != envoytest.Redirect {
+			return wanted("outcome", c.Error, string(d.Outcome))
+		}
+	default:
+		if d.Outcome != envoytest.Closed {
+			return wanted("outcome", c.Error, string(d.Outcome))
+		}
+	}
+	return ""
+}
