@@ -122,11 +122,17 @@ func dnsOf(c *clusterpb.Cluster) dnsSettings {
 	case clusterpb.Cluster_STATIC, clusterpb.Cluster_EDS, clusterpb.Cluster_ORIGINAL_DST:
 		return dnsSettings{}
 	}
-	failure := c.GetDnsFailureRefreshRate()
-	d.refresh = refreshOf(c.GetDnsRefreshRate(), failure.GetBaseInterval(), failure.GetMaxInterval())
-	d.refresh.RespectTTL = c.GetRespectDnsTtl()
-	d.refresh.Jitter = positive(c.GetDnsJitter())
+	d.refresh = refreshOfCluster(c)
 	return d
+}
+
+// refreshOfCluster reads the deprecated fields, which istiod sends.
+func refreshOfCluster(c *clusterpb.Cluster) Refresh {
+	failure := c.GetDnsFailureRefreshRate()                                                    //nolint:staticcheck // see above
+	r := refreshOf(c.GetDnsRefreshRate(), failure.GetBaseInterval(), failure.GetMaxInterval()) //nolint:staticcheck // see above
+	r.RespectTTL = c.GetRespectDnsTtl()                                                        //nolint:staticcheck // see above
+	r.Jitter = positive(c.GetDnsJitter())                                                      //nolint:staticcheck // see above
+	return r
 }
 
 func dnsSettingsOf(c *dnsclusterpb.DnsCluster) dnsSettings {

@@ -107,6 +107,22 @@ func randomChange(tb testing.TB, rng *rand.Rand, r *xds.Resource) *xds.Resource 
 	return newResource(tb, r.Name, m)
 }
 
+// randomInputs are about the scenarios with a ServiceEntry and with a slow start.
+func randomInputs(rng *rand.Rand, step int) Inputs {
+	const name, cluster = "api.ext.example", "outbound|9080||reviews.default.svc.cluster.local"
+	var in Inputs
+	if rng.IntN(3) > 0 {
+		in.DNS = map[string][]netip.Addr{name: {netip.AddrFrom4([4]byte{192, 0, 2, byte(step)})}}
+	}
+	if rng.IntN(3) == 0 {
+		in.DNSErrors = map[string]string{name: "SERVFAIL"}
+	}
+	if rng.IntN(3) > 0 {
+		in.Ramps = map[string]map[string]float64{cluster: {"10.1.0.15:9080": rng.Float64()}}
+	}
+	return in
+}
+
 // The objects and diagnostics never depend on how the State came to a snapshot, and Results add up
 // to the objects.
 func TestApplyingStepByStepEqualsTranslatingAtOnce(t *testing.T) {
@@ -122,7 +138,7 @@ func TestApplyingStepByStepEqualsTranslatingAtOnce(t *testing.T) {
 					next, changed := randomEdit(t, rng, sc.snapshot, snap)
 					snap = next
 					if rng.IntN(10) == 0 {
-						in = Inputs{DNS: map[string][]netip.Addr{"dns.ext.example": {netip.AddrFrom4([4]byte{192, 0, 2, byte(step)})}}}
+						in = randomInputs(rng, step)
 					}
 					before := s.Diagnostics()
 					r := s.Apply(Input{Snapshot: snap, Changed: changed, Inputs: in})

@@ -33,8 +33,9 @@ func weights(t *testing.T, revision []string) map[string]int {
 	if len(revision) != 1 || !strings.Contains(revision[0], " /apisix/upstreams/") {
 		t.Fatalf("revision %q, want one put of an upstream", revision)
 	}
+	_, value, _ := strings.Cut(revision[0], "{")
 	var u apisix.Upstream
-	if err := json.Unmarshal([]byte(revision[0][strings.Index(revision[0], "{"):]), &u); err != nil {
+	if err := json.Unmarshal([]byte("{"+value), &u); err != nil {
 		t.Fatal(err)
 	}
 	all := map[string]int{}

@@ -209,7 +209,7 @@ func (r *Resolver) Run(ctx context.Context) error {
 		r.metrics.observe(r.entries)
 		now := time.Now()
 		for r.inFlight < r.most && len(r.queue) > 0 && !r.queue[0].due.After(now) {
-			e := heap.Pop(&r.queue).(*entry) //nolint:forcetypeassert,errcheck // queue holds nothing else
+			e := heap.Pop(&r.queue).(*entry) // queue holds nothing else
 			each, stop := context.WithCancel(ctx)
 			e.cancel = stop
 			r.inFlight++
@@ -359,16 +359,19 @@ func randomUpTo(limit time.Duration) time.Duration {
 // queue is a heap of entries by the time they are due.
 type queue []*entry
 
-func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].due.Before(q[j].due) }
-func (q queue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].index, q[j].index = i, j
+// Len, Less, Swap, Push and Pop are for package heap.
+func (q *queue) Len() int           { return len(*q) }
+func (q *queue) Less(i, j int) bool { return (*q)[i].due.Before((*q)[j].due) }
+
+func (q *queue) Swap(i, j int) {
+	l := *q
+	l[i], l[j] = l[j], l[i]
+	l[i].index, l[j].index = i, j
 }
 
 // Push is for package heap.
 func (q *queue) Push(x any) {
-	e := x.(*entry) //nolint:forcetypeassert,errcheck // queue holds nothing else
+	e := x.(*entry) // queue holds nothing else
 	e.index = len(*q)
 	*q = append(*q, e)
 }

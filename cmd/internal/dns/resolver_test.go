@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -282,7 +283,7 @@ func TestLookupsAtOnceAreBounded(t *testing.T) {
 		w.took = time.Second
 		var names []translate.HostName
 		for i := range 20 {
-			names = append(names, name(fmt.Sprint(i), istio))
+			names = append(names, name(strconv.Itoa(i), istio))
 		}
 		w.Resolve(names)
 		if got := w.pass(5 * time.Second); len(got) != 20 || w.most != 4 {

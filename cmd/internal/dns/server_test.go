@@ -90,6 +90,7 @@ func listen(t *testing.T) (net.PacketConn, net.Listener) {
 
 // respond returns the messages that answer a query, of which there may be none.
 func (s *server) respond(t *testing.T, network string, query []byte) [][]byte {
+	t.Helper()
 	var m dnsmessage.Message
 	if err := m.Unpack(query); err != nil || len(m.Questions) != 1 {
 		t.Errorf("query %x: %v", query, err)
