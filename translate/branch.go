@@ -66,6 +66,8 @@ type clusterFacts struct {
 	hashes bool
 	// maxRequests is the circuit breaker's limit of concurrent requests; 0 is none.
 	maxRequests uint32
+	// mirror is the address to which copies of requests can be sent; empty where there is none.
+	mirror string
 }
 
 // routeContext is what the action of a route is compiled from. Routes that a filter restricts

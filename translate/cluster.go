@@ -26,6 +26,7 @@ func factsOf(c *clusterpb.Cluster) clusterFacts {
 		originalDestination: isOriginalDestination(c) && !inbound,
 		hashes:              balancingOf(c) == consistentHash,
 		maxRequests:         concurrencyLimit(c, options),
+		mirror:              mirrorAddress(c),
 	}
 }
 

@@ -15,7 +15,7 @@ func extensionCodes() []CodeInfo {
 		{
 			codeLocalRateLimit, SeverityInfo,
 			"bursts of up to %d requests are let through, and then one in %s; the rest is answered with %d",
-			"The tokens of the bucket come back one by one, where Envoy fills it at intervals. The bucket is the chain's, or with a configuration of its own the route's, in each APISIX. Requests that the proxy answers itself take no token.",
+			"The tokens of the bucket come back one by one, where Envoy fills it at intervals. The bucket is the chain's, or with a configuration of its own the route's, in each APISIX; routes to which other rules of access apply than to the rest of the chain share one of their own. Requests that the proxy answers itself take no token.",
 		},
 		{
 			codeLocalRateLimitPartial, SeverityWarning,

@@ -33,11 +33,11 @@ type forwarding struct {
 	path      pathRewrite
 	host      hostRewrite
 	websocket bool
+	mirror    *proxyMirror
 }
 
 func compileForward(rx *routeContext, action *routepb.RouteAction) []branch {
 	reportUnknown(action, rx.report, "route.")
-	reportMirrors(rx, action)
 	destinations := destinationsOf(rx, action)
 	if len(destinations) == 0 {
 		return []branch{{plugins: answerStatus(503)}}
@@ -48,6 +48,7 @@ func compileForward(rx *routeContext, action *routepb.RouteAction) []branch {
 		path:      compilePathRewrite(rx, action),
 		host:      compileHostRewrite(rx, action),
 		websocket: allowsWebsocket(rx, action),
+		mirror:    compileMirror(rx, action),
 	}
 	policy := retryPolicyOf(rx, action)
 	f.timeouts = compileTimeouts(rx, action, policy)
@@ -105,6 +106,9 @@ func (f *forwarding) branches(ds []destination, suffix string, vars apisix.Vars)
 	if endless := f.timeouts.ofUpgraded(); main.websocket && endless != f.timeouts {
 		out = append(out, websocketTwin(main, endless.of(first.facts.connectTimeout)))
 		main.websocket = false
+	}
+	if f.mirror != nil {
+		out = append(out, mirrorTwin(main, f.mirror))
 	}
 	return append(out, main)
 }

@@ -7,6 +7,7 @@ const (
 	pluginFaultInjection  = "fault-injection"
 	pluginLimitConn       = "limit-conn"
 	pluginLimitReq        = "limit-req"
+	pluginProxyMirror     = "proxy-mirror"
 	pluginProxyRewrite    = "proxy-rewrite"
 	pluginRedirect        = "redirect"
 	pluginRequestID       = "request-id"
