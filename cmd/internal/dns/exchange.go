@@ -111,7 +111,7 @@ func overUDP(ctx context.Context, server string, id uint16, question dnsmessage.
 	if _, err := conn.Write(message); err != nil {
 		return records{}, err
 	}
-	buffer := make([]byte, maxPayload)
+	buffer := make([]byte, 4096) // some servers send more than was offered
 	for {
 		n, err := conn.Read(buffer)
 		if err != nil {
