@@ -40,7 +40,7 @@ func (c actionCase) compile(tb testing.TB) (branches []branch, diagnostics []str
 		c.profile = Mesh()
 	}
 	if c.chain == nil {
-		c.chain = &Chain{Key: "80", filters: []string{filterFault, filterCORS, "envoy.filters.http.lua"}}
+		c.chain = &Chain{Key: "80", filters: []string{filterFault, filterCORS, "envoy.filters.http.lua", filterStatefulSession}}
 	}
 	rx := &routeContext{
 		options:    &Options{Profile: c.profile},

@@ -9,6 +9,10 @@ func extensionCodes() []CodeInfo {
 			"At the edge of the mesh, Envoy replaces the ids of clients unless their address is internal. APISIX's request-id plugin gives one to requests that have none.",
 		},
 		{
+			codePersistentSession, SeverityInfo, "the session is kept by hashing the cookie %q",
+			"Envoy writes the address of an endpoint into the cookie. In APISIX, the cookie has a random value, and the endpoint follows from it: when endpoints come or go, a few sessions move. The endpoint of a new session is chosen at random.",
+		},
+		{
 			codeTracing, SeverityInfo, "spans are sent to %s by APISIX's zipkin plugin",
 			"They are named after APISIX's routes and have no custom tags. APISIX resolves the name of the collector, and connects to it in plaintext.",
 		},

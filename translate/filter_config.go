@@ -50,7 +50,7 @@ func reportFilterConfigs(chain *Chain, configs map[string]*anypb.Any, at string,
 		config, disabled := perFilterConfig(configs[filter])
 		message := messageName(config)
 		switch {
-		case disabled, filter == filterCORS, filter == filterFault, filter == chain.plugins.rateLimitFilter,
+		case disabled, filter == filterCORS, filter == filterFault, filter == chain.plugins.rateLimitFilter, filter == filterStatefulSession,
 			isAccessFilter(message), isTelemetry(filter, message), !slices.Contains(chain.filters, filter),
 			slices.ContainsFunc(chain.access, func(r accessRule) bool { return r.filter == filter }):
 		default:

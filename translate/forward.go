@@ -56,11 +56,18 @@ func compileForward(rx *routeContext, action *routepb.RouteAction) []branch {
 	if f.retries > 0 {
 		f.retriesEnd = f.timeouts.response
 	}
-	for _, d := range destinations {
-		f.reportDestination(d)
+	policies := action.GetHashPolicy()
+	session := sessionPolicy(rx)
+	if session != nil {
+		policies = []*routepb.RouteAction_HashPolicy{session}
+	}
+	for i := range destinations {
+		d := &destinations[i]
+		f.reportDestination(*d)
+		d.facts.hashes = d.facts.hashes || session != nil // whatever the cluster's policy
 		if d.facts.hashes && f.hash == "" {
-			f.hash = compileHashPolicy(rx, action.GetHashPolicy())
-			f.cookie = cookieOfPolicies(rx, action.GetHashPolicy(), f.hash)
+			f.hash = compileHashPolicy(rx, policies)
+			f.cookie = cookieOfPolicies(rx, policies, f.hash)
 		}
 	}
 	if f.sharesRoute(destinations) {

@@ -63,9 +63,9 @@ func balancingByName(name string) balancing {
 // setBalancing chooses the type of an upstream. Without a key, there is nothing to hash.
 func setBalancing(u *apisix.Upstream, b balancing, hash string) {
 	switch on, key, _ := strings.Cut(hash, ":"); {
-	case b == leastRequest:
+	case hash == "" && b == leastRequest:
 		u.Type = typeLeastConn
-	case b != consistentHash || hash == "":
+	case hash == "":
 		u.Type = typeRoundRobin
 	case on == hashCombination:
 		u.Type, u.HashOn, u.Key = typeHash, "vars_combinations", key
