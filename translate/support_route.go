@@ -40,7 +40,7 @@ func routeSupport() []SupportSection {
 			{"delegate VirtualService", "", Exact, "istiod merges it", nil, ""},
 		}},
 		{"Redirects, rewrites and answers", []Support{
-			{"redirect: authority, scheme, port, redirectCode", "redirect", Exact, "the redirect plugin, with the path and query as they came; the location may be spelled in another way", []Code{codeRedirectLocation}, "action-redirect"},
+			{"redirect: authority, scheme, port, redirectCode", "redirect", Approximate, "the redirect plugin, with the path and query as they came; a few locations are spelled in another way", []Code{codeRedirectLocation}, "action-redirect"},
 			{"redirect: uri, prefix", "redirect.path_redirect, prefix_rewrite, regex_rewrite", Approximate, "the new path is encoded anew, so that escapes may be spelled in another way", []Code{codeRedirectLocation}, "action-redirect-prefix"},
 			{"httpsRedirect", "require_tls", Exact, "301 on plain listeners, internal requests included", []Code{"require_tls_external"}, "tls-required"},
 			{"directResponse", "direct_response", Exact, "APISIX answers; a body from a file is left out", []Code{codeResponseBody, codeResponseStatus}, "action-direct-response"},
