@@ -167,12 +167,20 @@ func (h hostRewrite) onUpstream(d destination) string {
 	return ""
 }
 
+// The letters of a Host without its port.
+const (
+	digits      = "0123456789"
+	hostLetters = digits + "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-"
+)
+
 func isProxyRewriteHost(host string) bool {
-	return regexp.MustCompile(`\A[0-9a-zA-Z.-]+(:[0-9]{1,5})?\z`).MatchString(host)
+	name, port, hasPort := strings.Cut(host, ":")
+	return consistsOf(name, hostLetters) && (!hasPort || len(port) <= 5 && consistsOf(port, digits))
 }
 
 // isUpstreamHost tells whether an upstream accepts a Host. "node" is taken by variant.host, but
 // accepted by proxy-rewrite.
-func isUpstreamHost(host string) bool {
-	return regexp.MustCompile(`\A[0-9a-zA-Z._\[\]:-]+\z`).MatchString(host)
-}
+func isUpstreamHost(host string) bool { return consistsOf(host, hostLetters+"_[]:") }
+
+// consistsOf tells whether s is of these letters, and not empty.
+func consistsOf(s, letters string) bool { return s != "" && strings.Trim(s, letters) == "" }
