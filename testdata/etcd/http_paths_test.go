@@ -263,7 +263,7 @@ func httpCalls() []httpCall {
 	}
 	add(httpCall{
 		name: "members", path: "/v3/cluster/member/list", body: `{}`, names: true,
-		differs: "a server that is all of its cluster has no address for peers",
+		differs: peersOfOne.why,
 	})
 	call("cluster/member/remove", `{"ID":"1"}`)
 	call("cluster/member/update", `{"ID":"1","peerURLs":["http://127.0.0.1:1"]}`)
@@ -346,7 +346,7 @@ func httpCalls() []httpCall {
 	}
 	add(httpCall{
 		name: "deep", path: "/v3/kv/range", body: `{"key":"YQ==","nothing":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + `}`,
-		differs: "etcd follows 10,000 levels, of which no request needs more than 400; each costs stack",
+		differs: depthOfJSON.why,
 	})
 	for _, body := range []string{
 		`{"success":[{"requestPut":{"key":"YQ=="}}]}`, `{"success":[{"request_put":{"key":"YQ=="},"request_range":{"key":"YQ=="}}]}`,
@@ -383,7 +383,7 @@ func httpCalls() []httpCall {
 		httpCall{name: "binary header", path: "/v3/kv/put", body: `{"key":"YQ=="}`, header: []string{"Grpc-Metadata-X-Bin", "*"}},
 		httpCall{
 			name: "binary header", path: "/v3/kv/range", body: `{"key":"YQ=="}`, header: []string{"Grpc-Metadata-X-Bin", "*"},
-			differs: "a range takes no metadata but a token, so that there is nothing to decode",
+			differs: metadataOfRange.why,
 		},
 	)
 	return calls

@@ -83,6 +83,21 @@ var (
 		meshbridge: `looks first`,
 		why:        `it costs 50 ms of CPU that anybody could ask for`,
 	}
+	peersOfOne = difference{
+		etcd:       `lists an address for peers of its member`,
+		meshbridge: `lists none`,
+		why:        `a server that is all of its cluster has no address for peers`,
+	}
+	depthOfJSON = difference{
+		etcd:       `follows JSON 10,000 levels deep`,
+		meshbridge: `follows it for 512`,
+		why:        `no request needs more than 400; each costs stack`,
+	}
+	metadataOfRange = difference{
+		etcd:       `decodes the headers Grpc-Metadata-*-Bin of a range, and refuses what is no base64`,
+		meshbridge: `ignores them`,
+		why:        `a range takes no metadata but a token, so that there is nothing to decode`,
+	}
 	errorOfOldGateway = difference{
 		etcd:       `3.6 says {"code", "message"} when a call over HTTP fails; versions before it add "error", the message again`,
 		meshbridge: `says what both do`,
@@ -123,7 +138,8 @@ func TestIntendedDifferencesAreExplained(t *testing.T) {
 	t.Parallel()
 	for i, d := range []difference{
 		hashOfCompaction, keyPutAgain, keepAfterDelete, headerOfCatchUp, headerOfCreation, compactedWatch, watchIDAtTheEnd,
-		permissionOfNothing, tokenOfTheFuture, hashingForAnybody, errorOfOldGateway, streamErrorOfOldGateway,
+		permissionOfNothing, userOfTheGateway, tokenOfTheFuture, hashingForAnybody, peersOfOne, depthOfJSON,
+		metadataOfRange, errorOfOldGateway, streamErrorOfOldGateway,
 	} {
 		if d.etcd == "" || d.meshbridge == "" || d.why == "" {
 			t.Errorf("difference %d is not explained: %+q", i, []string{d.etcd, d.meshbridge, d.why})
