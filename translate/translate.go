@@ -22,6 +22,8 @@ type Options struct {
 	// OutboundPort and InboundPort are APISIX's listening ports in the direct profile, to which
 	// iptables redirects outbound and inbound connections. Zero means 9080 and 9081.
 	OutboundPort, InboundPort int
+	// OverlayPort is the port of capture's overlay in the mesh profile. Zero means 15011.
+	OverlayPort int
 	// AllowUnenforced lists the diagnostic codes of access restrictions that are left
 	// unenforced instead of answered with 403.
 	AllowUnenforced []Code
@@ -41,6 +43,9 @@ type Inputs struct {
 	// start, as SlowStart.Factor gives it. An endpoint that is missing from its cluster's map is
 	// new. A cluster that is missing has no new endpoints. Neither kind of map must be modified.
 	Ramps map[string]map[string]float64
+	// Allocations gives out APISIX's stream ports and the addresses of the overlay, in profiles with
+	// capture. nil has none to give.
+	Allocations Allocations
 }
 
 // Input is one step: a snapshot, and what is new in it.
@@ -64,4 +69,6 @@ type Result struct {
 	// SlowStarts are those of the clusters that the step compiled, sorted by cluster. A cluster
 	// that lost its slow start, or is gone, is listed without a Window.
 	SlowStarts []SlowStart
+	// Capture is what changed for the process in front of APISIX; empty in profiles without one.
+	Capture CaptureChange
 }
