@@ -175,11 +175,17 @@ func (c NodeConfig) serviceCluster() string {
 }
 
 // locality reads the label that overrides where a workload is: region/zone/subzone, with dots where
-// slashes are not allowed, as in values of Kubernetes labels.
+// slashes are not allowed, as in values of Kubernetes labels. Without it, the labels count that
+// Kubernetes gives to pods of the node that they run on.
 func locality(labels map[string]string) *corepb.Locality {
 	label := cmp.Or(labels["topology.istio.io/locality"], labels["istio-locality"])
 	if label == "" {
-		return nil
+		region, zone := labels["topology.kubernetes.io/region"], labels["topology.kubernetes.io/zone"]
+		subzone := labels["topology.istio.io/subzone"]
+		if region == "" && zone == "" && subzone == "" {
+			return nil // istiod looks at the node itself
+		}
+		return &corepb.Locality{Region: region, Zone: zone, SubZone: subzone}
 	}
 	if !strings.Contains(label, "/") {
 		label = strings.ReplaceAll(label, ".", "/")

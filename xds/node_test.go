@@ -153,6 +153,31 @@ func TestDualStackGatewayIdentity(t *testing.T) {
 	}
 }
 
+func TestTheLocalityIsThatOfTheLabels(t *testing.T) {
+	const region, zone, subzone = "topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"
+	for _, c := range []struct {
+		name   string
+		labels map[string]string
+		want   *corepb.Locality
+	}{
+		{"none", map[string]string{"app": "a"}, nil},
+		{"of the node", map[string]string{region: "r", zone: "r-1", subzone: "rack"}, &corepb.Locality{Region: "r", Zone: "r-1", SubZone: "rack"}},
+		{"of the node, in part", map[string]string{zone: "z.1"}, &corepb.Locality{Zone: "z.1"}},
+		{"overridden", map[string]string{region: "r", zone: "z", "topology.istio.io/locality": "a.b"}, &corepb.Locality{Region: "a", Zone: "b"}},
+		{"overridden by the old label", map[string]string{zone: "z", "istio-locality": "a/b.c/d"}, &corepb.Locality{Region: "a", Zone: "b.c", SubZone: "d"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n, err := xds.NodeConfig{PodName: "a", Namespace: "b", IPs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, Labels: c.labels}.Node()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, n.GetLocality(), protocmp.Transform()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
 func TestAnIdentityThatIsNotCompleteNamesWhatIsMissing(t *testing.T) {
 	_, err := xds.NodeConfig{Type: "ambassador", InterceptionMode: "MAYBE"}.Node()
 	for _, want := range []string{"POD_NAME", "POD_NAMESPACE", "INSTANCE_IP", `"ambassador"`, `"MAYBE"`} {
