@@ -51,6 +51,11 @@ fix: $(BIN)/golangci-lint ## format, fix what the linters can, tidy go.mod
 golden: ## rewrite the golden files; review the diff like code
 	$(GO) test ./translate -update
 
+.PHONY: capture
+capture: ## record again what a real istiod sends (SCENARIO: some of testdata/istiod); then make golden
+	cd $(CONFORMANCE) && $(GO) run ./cmd/capture $(SCENARIO)
+SCENARIO ?=
+
 .PHONY: conformance
 conformance: build ## drive the bridge as a process against a real istiod
 	cd $(CONFORMANCE) && MESHBRIDGE=$(BIN)/meshbridge $(GO) test -count=1 -timeout 15m ./...

@@ -2,11 +2,11 @@
 // testdata/istiod/<scenario>/xds from the manifests in testdata/istio, for the
 // proxy that the scenario's node.json describes.
 //
-//	go run ./cmd/capture                   every scenario
-//	go run ./cmd/capture bookinfo-client   one of them
+//	make capture                            every scenario
+//	make capture SCENARIO=bookinfo-client   one of them
 //
-// Run it after changing a manifest or the version of Istio, and review the
-// difference as code. An unchanged istiod gives unchanged files.
+// Run it after changing a manifest or the version of Istio, then make golden,
+// and review the difference as code. An unchanged istiod gives unchanged files.
 package main
 
 import (
@@ -24,6 +24,7 @@ import (
 	"istio.io/istio/pkg/log"
 
 	"meshbridge/testdata/conformance/istiod"
+	"meshbridge/testdata/conformance/recording"
 )
 
 // scenario says which manifests a recorded proxy lives among.
@@ -150,7 +151,10 @@ func (s scenario) capture(ctx context.Context, manifests, recorded string) error
 	if err != nil {
 		return err
 	}
-	return write(filepath.Join(out, "xds"), resources)
+	for typeURL, named := range resources {
+		fmt.Printf("%s: %d of %s\n", s.name, len(named), typeURL)
+	}
+	return recording.Write(filepath.Join(out, "xds"), resources)
 }
 
 func exists(path string) bool {
