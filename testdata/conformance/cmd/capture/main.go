@@ -15,15 +15,18 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"istio.io/istio/pkg/log"
 
 	"meshbridge/testdata/conformance/istiod"
+	"meshbridge/testdata/conformance/recording"
 	"meshbridge/testdata/conformance/recording"
 )
 

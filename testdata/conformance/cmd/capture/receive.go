@@ -11,11 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corepb "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	listenerpb "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
-	http_connection_managerpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
-	tlspb "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	discoverypb "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -24,32 +20,21 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"meshbridge/testdata/conformance/istiod"
+	"meshbridge/testdata/conformance/recording"
 )
 
-const (
-	clusterType  = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
-	endpointType = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
-	listenerType = "type.googleapis.com/envoy.config.listener.v3.Listener"
-	routeType    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
-	secretType   = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
-	nameType     = "type.googleapis.com/istio.networking.nds.v1.NameTable"
-
-	token = "token"
-)
-
-// received are resources by type URL and name.
-type received map[string]map[string]*anypb.Any
+const token = "token"
 
 // receiver is a proxy that takes everything and refuses nothing.
 type receiver struct {
 	stream    grpc.BidiStreamingClient[discoverypb.DeltaDiscoveryRequest, discoverypb.DeltaDiscoveryResponse]
-	resources received
+	resources recording.Resources
 	wanted    map[string]map[string]bool // by type URL, the names asked for
 }
 
 // receive connects as the proxy in the node file and returns once istiod has
 // answered everything that the proxy would ask for.
-func receive(ctx context.Context, server *istiod.Server, nodeFile string) (received, error) {
+func receive(ctx context.Context, server *istiod.Server, nodeFile string) (recording.Resources, error) {
 	node, err := readNode(nodeFile)
 	if err != nil {
 		return nil, err
@@ -63,7 +48,7 @@ func receive(ctx context.Context, server *istiod.Server, nodeFile string) (recei
 	if err != nil {
 		return nil, err
 	}
-	r := &receiver{stream: stream, resources: received{}, wanted: map[string]map[string]bool{}}
+	r := &receiver{stream: stream, resources: recording.Resources{}, wanted: map[string]map[string]bool{}}
 	wildcards := wildcardsOf(node)
 	for i, typeURL := range wildcards {
 		request := &discoverypb.DeltaDiscoveryRequest{TypeUrl: typeURL}
@@ -87,11 +72,11 @@ func receive(ctx context.Context, server *istiod.Server, nodeFile string) (recei
 func wildcardsOf(node *corepb.Node) []string {
 	switch {
 	case node.GetMetadata().GetFields()["GENERATOR"] != nil:
-		return []string{listenerType} // proxyless: clusters are asked for by name
+		return []string{recording.ListenerType} // proxyless: clusters are asked for by name
 	case strings.HasPrefix(node.GetId(), "sidecar~"):
-		return []string{clusterType, listenerType, nameType}
+		return []string{recording.ClusterType, recording.ListenerType, recording.NameType}
 	default:
-		return []string{clusterType, listenerType}
+		return []string{recording.ClusterType, recording.ListenerType}
 	}
 }
 
@@ -154,10 +139,10 @@ func (r *receiver) next() error {
 	if r.resources[response.GetTypeUrl()] == nil {
 		r.resources[response.GetTypeUrl()] = map[string]*anypb.Any{}
 	}
-	refers := references{}
+	refers := recording.References{}
 	for _, resource := range response.GetResources() {
 		r.resources[response.GetTypeUrl()][resource.GetName()] = resource.GetResource()
-		if err := refers.collect(resource.GetResource()); err != nil {
+		if err := refers.Collect(resource.GetResource()); err != nil {
 			return fmt.Errorf("%s: %w", resource.GetName(), err)
 		}
 	}
@@ -176,89 +161,6 @@ func (r *receiver) next() error {
 		}
 		if err := r.stream.Send(request); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-// references are names by type URL.
-type references map[string]map[string]bool
-
-func (r references) add(typeURL, name string) {
-	if r[typeURL] == nil {
-		r[typeURL] = map[string]bool{}
-	}
-	r[typeURL][name] = true
-}
-
-// collect adds what a cluster or listener refers to.
-func (r references) collect(resource *anypb.Any) error {
-	switch resource.GetTypeUrl() {
-	case clusterType:
-		var c clusterpb.Cluster
-		if err := resource.UnmarshalTo(&c); err != nil {
-			return err
-		}
-		if c.GetType() == clusterpb.Cluster_EDS {
-			name := c.GetEdsClusterConfig().GetServiceName()
-			if name == "" {
-				name = c.GetName()
-			}
-			r.add(endpointType, name)
-		}
-		return r.collectSocket(c.GetTransportSocket())
-	case listenerType:
-		var l listenerpb.Listener
-		if err := resource.UnmarshalTo(&l); err != nil {
-			return err
-		}
-		for _, chain := range append(slices.Clone(l.GetFilterChains()), l.GetDefaultFilterChain()) {
-			if err := r.collectChain(chain); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (r references) collectChain(chain *listenerpb.FilterChain) error {
-	for _, filter := range chain.GetFilters() {
-		var hcm http_connection_managerpb.HttpConnectionManager
-		if !filter.GetTypedConfig().MessageIs(&hcm) {
-			continue
-		}
-		if err := filter.GetTypedConfig().UnmarshalTo(&hcm); err != nil {
-			return err
-		}
-		if hcm.GetRds() != nil {
-			r.add(routeType, hcm.GetRds().GetRouteConfigName())
-		}
-	}
-	return r.collectSocket(chain.GetTransportSocket())
-}
-
-// collectSocket adds the secrets that are to be had from istiod.
-func (r references) collectSocket(socket *corepb.TransportSocket) error {
-	if socket.GetTypedConfig() == nil {
-		return nil
-	}
-	message, err := socket.GetTypedConfig().UnmarshalNew()
-	if err != nil {
-		return err
-	}
-	withTLS, ok := message.(interface {
-		GetCommonTlsContext() *tlspb.CommonTlsContext
-	})
-	if !ok {
-		return nil
-	}
-	common := withTLS.GetCommonTlsContext()
-	secrets := slices.Concat(common.GetTlsCertificateSdsSecretConfigs(), []*tlspb.SdsSecretConfig{
-		common.GetValidationContextSdsSecretConfig(), common.GetCombinedValidationContext().GetValidationContextSdsSecretConfig(),
-	})
-	for _, secret := range secrets {
-		if secret.GetSdsConfig().GetAds() != nil {
-			r.add(secretType, secret.GetName())
 		}
 	}
 	return nil

@@ -1,4 +1,4 @@
-package main
+package recording
 
 import (
 	"bytes"
@@ -18,12 +18,12 @@ import (
 )
 
 var fileNames = map[string]string{
-	clusterType: "cds", endpointType: "eds", listenerType: "lds", routeType: "rds", secretType: "sds", nameType: "nds",
+	ClusterType: "cds", EndpointType: "eds", ListenerType: "lds", RouteType: "rds", SecretType: "sds", NameType: "nds",
 }
 
-// write puts each type in a file of its own, sorted by name, as a
+// Write puts each type in a file of its own, sorted by name, as a
 // DiscoveryResponse in JSON.
-func write(dir string, resources received) error {
+func Write(dir string, resources Resources) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -46,7 +46,6 @@ func write(dir string, resources received) error {
 		if err := os.WriteFile(path, text, 0o644); err != nil {
 			return err
 		}
-		fmt.Printf("%s: %d resources\n", path, len(resources[typeURL]))
 	}
 	return nil
 }
@@ -56,9 +55,9 @@ var allocated = regexp.MustCompile(`240\.240\.\d+\.\d+`)
 
 // renumbering deals the allocated addresses out again, in the order of the
 // hosts' names: istiod does it in the order in which its queue comes to them.
-func renumbering(resources received) (func([]byte) []byte, error) {
+func renumbering(resources Resources) (func([]byte) []byte, error) {
 	var table dnspb.NameTable
-	for _, resource := range resources[nameType] {
+	for _, resource := range resources[NameType] {
 		if err := resource.UnmarshalTo(&table); err != nil {
 			return nil, err
 		}
@@ -81,7 +80,7 @@ func renumbering(resources received) (func([]byte) []byte, error) {
 	}, nil
 }
 
-func format(typeURL string, resources received, renumber func([]byte) []byte) ([]byte, error) {
+func format(typeURL string, resources Resources, renumber func([]byte) []byte) ([]byte, error) {
 	var response struct {
 		Resources []any  `json:"resources"`
 		TypeURL   string `json:"type_url"`
