@@ -27,7 +27,6 @@ import (
 
 	"meshbridge/testdata/conformance/istiod"
 	"meshbridge/testdata/conformance/recording"
-	"meshbridge/testdata/conformance/recording"
 )
 
 // scenario says which manifests a recorded proxy lives among.
@@ -154,8 +153,8 @@ func (s scenario) capture(ctx context.Context, manifests, recorded string) error
 	if err != nil {
 		return err
 	}
-	for typeURL, named := range resources {
-		fmt.Printf("%s: %d of %s\n", s.name, len(named), typeURL)
+	for _, typeURL := range slices.Sorted(maps.Keys(resources)) {
+		fmt.Printf("%s: %d resources of type %s\n", s.name, len(resources[typeURL]), typeURL)
 	}
 	return recording.Write(filepath.Join(out, "xds"), resources)
 }
