@@ -77,7 +77,7 @@ func compileUpstream(cx *clusterContext, v variant) *apisix.Upstream {
 	options, _ := protocolOptionsOf(cx.cluster) // reportCluster reports the error
 	u.Timeout = upstreamTimeouts(connectTimeout(cx.cluster))
 	u.KeepalivePool = options.keepalivePool()
-	u.Checks = outlierChecks(cx.cluster)
+	u.Checks = checksOf(cx.cluster, cx.load)
 	setBalancing(u, balancingOf(cx.cluster), v.hash)
 	endpoints := cx.endpoints(nil)
 	cx.ramp(endpoints)
@@ -133,6 +133,7 @@ func reportCluster(cx *clusterContext) {
 	reportBalancing(c, cx.report)
 	reportCircuitBreakers(c, options, cx.report)
 	reportOutlierDetection(c, cx.report)
+	reportHealthChecks(cx)
 	endpoints := cx.endpoints(cx.report)
 	reportZones(cx, endpoints)
 	reportTransport(cx, endpoints)

@@ -9,6 +9,10 @@ func extensionCodes() []CodeInfo {
 			"At the edge of the mesh, Envoy replaces the ids of clients unless their address is internal. APISIX's request-id plugin gives one to requests that have none.",
 		},
 		{
+			codeHealthCheck, SeverityInfo, "endpoints are checked by %s every %s; a new one is used until it fails",
+			"Envoy sends requests to an endpoint when its first check has passed. APISIX's checks begin with the first request to the upstream, in each variant of it that routes need, and count whole seconds. They connect in plaintext. Answers with statuses that are not in use count neither as success nor as failure.",
+		},
+		{
 			codePersistentSession, SeverityInfo, "the session is kept by hashing the cookie %q",
 			"Envoy writes the address of an endpoint into the cookie. In APISIX, the cookie has a random value, and the endpoint follows from it: when endpoints come or go, a few sessions move. The endpoint of a new session is chosen at random.",
 		},

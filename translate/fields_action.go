@@ -75,8 +75,9 @@ var understoodInClusters = map[protoreflect.FullName][]string{
 		"cleanup_interval", "original_dst_lb_config", // of endpoints that APISIX does not have
 		"dns_refresh_rate", "dns_jitter", "dns_failure_refresh_rate", "respect_dns_ttl", // to the resolver, by HostNames
 		"dns_resolvers", "use_tcp_for_dns_lookups", "dns_resolution_config", "typed_dns_resolver_config", // see reportDNS
-		"wait_for_warm_on_init",                                                     // a new cluster answers 503 until it has endpoints
-		"close_connections_on_host_health_failure", "ignore_health_on_host_removal", // of active health checks
+		"wait_for_warm_on_init", // a new cluster answers 503 until it has endpoints
+		"health_checks",
+		"close_connections_on_host_health_failure", "ignore_health_on_host_removal", // APISIX closes and removes at once
 	},
 	"envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig": {
 		"udp_max_queries", "max_udp_channel_duration", // every query has a socket of its own
@@ -120,6 +121,20 @@ var understoodInClusters = map[protoreflect.FullName][]string{
 		"idle_timeout", "max_requests_per_connection",
 		"headers_with_underscores_action", "max_headers_count", "max_response_headers_kb", // nginx has limits of its own
 	},
+	"envoy.config.core.v3.HealthCheck": {
+		"timeout", "interval", "unhealthy_interval", "unhealthy_threshold", "healthy_threshold",
+		"http_health_check", "tcp_health_check", "grpc_health_check", "custom_health_check",
+		"interval_jitter", "interval_jitter_percent", "initial_jitter", // APISIX's processes take turns
+		"reuse_connection",                                   // each check opens a connection
+		"no_traffic_interval", "no_traffic_healthy_interval", // checks begin with the first request
+		"unhealthy_edge_interval", "healthy_edge_interval", // only until a change is confirmed
+		"tls_options", "transport_socket_match_criteria", // TLS is reported as a whole
+		"event_log_path", "event_logger", "event_service", "always_log_health_check_failures", "always_log_health_check_success", // logs only
+	},
+	"envoy.config.core.v3.HealthCheck.HttpHealthCheck": {
+		"host", "path", "method", "request_headers_to_add", "expected_statuses", "retriable_statuses",
+		"response_buffer_size", "codec_client_type", "use_alpn_protocol", // the status is all that counts, over HTTP/1.1
+	},
 	"envoy.config.endpoint.v3.ClusterLoadAssignment": {"cluster_name", "endpoints", "named_endpoints", "policy"},
 	"envoy.config.endpoint.v3.ClusterLoadAssignment.Policy": {
 		"overprovisioning_factor", "weighted_priority_health", // APISIX uses the next priority when one has nobody left
@@ -133,7 +148,7 @@ var understoodInClusters = map[protoreflect.FullName][]string{
 	"envoy.config.endpoint.v3.Endpoint": {
 		"address", "hostname",
 		"additional_addresses", // further ways to reach the same endpoint
-		"health_check_config",  // of active health checks, which are reported
+		"health_check_config",  // see checkedPort
 		"observability_name",   // statistics only
 	},
 }

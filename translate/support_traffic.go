@@ -31,7 +31,7 @@ func trafficSupport() []SupportSection {
 		{"Connection pools and outlier detection", []Support{
 			{"consecutive5xxErrors, consecutiveGatewayErrors", "outlier_detection", Approximate, "passive health checks, and an active one to recover", []Code{codeOutlierDetection}, "cluster-outlier"},
 			{"maxEjectionPercent, growing ejection times, success rates", "outlier_detection", NotPossible, "no limit of ejections", []Code{codeOutlierDetection, "setting_ignored"}, "cluster-outlier"},
-			{"active health checks", "health_checks", NotYet, "endpoints are as healthy as EDS says", []Code{"setting_ignored"}, "cluster-settings"},
+			{"active health checks", "health_checks", Approximate, "active checks by HTTP or, gRPC ones too, by opening a connection", []Code{codeHealthCheck, "setting_ignored"}, "cluster-health-check-http"},
 			{"connectTimeout", "connect_timeout", Exact, "the upstream's, fractions of a second included", nil, "TestSubsecondConnectTimeoutIsNotZero"},
 			{"tcp maxConnections, http2MaxRequests", "circuit_breakers", Approximate, "a limit of concurrent requests on every route", []Code{codeCircuitBreaker}, "action-circuit-breaker"},
 			{"http1MaxPendingRequests, maxRetries", "circuit_breakers", NotPossible, "pending requests count with the others; retries are not limited", []Code{codeCircuitBreaker, "setting_ignored"}, "cluster-circuit-breakers"},
