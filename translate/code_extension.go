@@ -13,8 +13,8 @@ func extensionCodes() []CodeInfo {
 			"Envoy sends requests to an endpoint when its first check has passed. APISIX's checks begin with the first request to the upstream, in each variant of it that routes need, and count whole seconds. They connect in plaintext. Answers with statuses that are not in use count neither as success nor as failure.",
 		},
 		{
-			codePersistentSession, SeverityInfo, "the session is kept by hashing the cookie %q",
-			"Envoy writes the address of an endpoint into the cookie. In APISIX, the cookie has a random value, and the endpoint follows from it: when endpoints come or go, a few sessions move. The endpoint of a new session is chosen at random.",
+			codePersistentSession, SeverityInfo, "the session is kept by hashing the %s",
+			"Envoy writes the address of an endpoint into the cookie or header. In APISIX, it has a random value, and the endpoint follows from it: when endpoints come or go, a few sessions move. The endpoint of a new session is chosen at random.",
 		},
 		{
 			codeTracing, SeverityInfo, "spans are sent to %s by APISIX's zipkin plugin",

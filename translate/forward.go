@@ -57,9 +57,9 @@ func compileForward(rx *routeContext, action *routepb.RouteAction) []branch {
 		f.retriesEnd = f.timeouts.response
 	}
 	policies := action.GetHashPolicy()
-	session := sessionPolicy(rx)
+	session := sessionOf(rx)
 	if session != nil {
-		policies = []*routepb.RouteAction_HashPolicy{session}
+		policies = []*routepb.RouteAction_HashPolicy{session.policy}
 	}
 	for i := range destinations {
 		d := &destinations[i]
@@ -68,6 +68,9 @@ func compileForward(rx *routeContext, action *routepb.RouteAction) []branch {
 		if d.facts.hashes && f.hash == "" {
 			f.hash = compileHashPolicy(rx, policies)
 			f.cookie = cookieOfPolicies(rx, policies, f.hash)
+			if session != nil && session.header != nil {
+				f.cookie = session.header
+			}
 		}
 	}
 	if f.sharesRoute(destinations) {

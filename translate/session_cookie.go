@@ -16,10 +16,11 @@ import (
 // APISIX, a route in front takes the requests without the cookie: it hashes the request's id and sets
 // the cookie to it. Both upstreams have the same ring, because both have the same endpoints.
 
-// sessionCookie is a cookie that is set.
+// sessionCookie is a cookie that is set, or the header of a persistent session.
 type sessionCookie struct {
-	name string
-	// line is the value of set-cookie, a template.
+	// variable is that of the request's cookie or header.
+	variable string
+	// line is the line of the response, a template.
 	line string
 	// first is the hash key of requests that have no cookie yet.
 	first string
@@ -43,7 +44,7 @@ func cookieOfPolicies(rx *routeContext, policies []*routepb.RouteAction_HashPoli
 		if combination, ok := strings.CutPrefix(hash, hashCombination+":"); ok {
 			first = strings.Replace(combination, apisix.Var("cookie_"+c.GetName()), id, 1)
 		}
-		return &sessionCookie{name: c.GetName(), line: line, first: hashCombination + ":" + first}
+		return &sessionCookie{variable: "cookie_" + c.GetName(), line: "set-cookie: " + line, first: hashCombination + ":" + first}
 	}
 	return nil
 }
@@ -77,10 +78,10 @@ func (f *forwarding) withoutSession(ds []destination, suffix string, vars apisix
 	}
 	first := *f
 	first.hash, first.cookie = f.cookie.first, nil
-	out := first.branches(ds, joinSuffix("new-session", suffix), slices.Concat(apisix.List(apisix.Absent("cookie_"+f.cookie.name)), vars))
+	out := first.branches(ds, joinSuffix("new-session", suffix), slices.Concat(apisix.List(apisix.Absent(f.cookie.variable)), vars))
 	for i, b := range out {
 		if b.upstream != nil {
-			out[i] = b.plus(pluginResponseRewrite, addResponseHeader(b.plugins[pluginResponseRewrite], "set-cookie: "+f.cookie.line))
+			out[i] = b.plus(pluginResponseRewrite, addResponseHeader(b.plugins[pluginResponseRewrite], f.cookie.line))
 		}
 	}
 	return out

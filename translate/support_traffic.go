@@ -11,7 +11,7 @@ func trafficSupport() []SupportSection {
 			{"consistentHash httpQueryParameterName", "hash_policy.query_parameter", Approximate, "chash, as above", []Code{codeHashPolicy}, "action-hash"},
 			{"several hash policies", "hash_policy[]", Approximate, "all values together; a terminal one does not end the list", []Code{codeHashPolicy}, "action-hash-combination"},
 			{"persistent sessions by cookie", "stateful_session", Approximate, "chash by a cookie that is set, whatever the balancing of the cluster", []Code{codePersistentSession}, "action-session"},
-			{"persistent sessions by header", "stateful_session", NotYet, "requests are balanced without them", []Code{codeFilterIgnored}, "action-session-header"},
+			{"persistent sessions by header", "stateful_session", Approximate, "chash by a header that is set in the response to the first request", []Code{codePersistentSession}, "action-session-header"},
 			{"LEAST_REQUEST", "lb_policy", Approximate, "least_conn: the least of all endpoints instead of two", nil, "cluster-eds"},
 			{"ROUND_ROBIN", "lb_policy", Exact, "roundrobin", nil, "cluster-lb-round-robin"},
 			{"RANDOM", "lb_policy", Approximate, "roundrobin: the same shares", nil, "cluster-lb-random"},
