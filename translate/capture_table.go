@@ -18,6 +18,8 @@ type CaptureChange struct {
 	Overlay []*OverlayEndpoint
 	// Gone are the addresses to which no upstream leads any more, sorted.
 	Gone []netip.Addr
+	// GonePorts are the stream ports that no stream_route has any more, sorted.
+	GonePorts []uint16
 }
 
 // Allocations gives out numbers that nothing else has. The answer for a name is the same as long as
