@@ -199,6 +199,9 @@ type DownstreamTLS struct {
 	RequireClientCertificate bool
 	// SANs must match one of a client certificate's subject alternative names, if there are any.
 	SANs []SANMatch
+	// SPKIs, Hashes and CRL restrict client certificates as those of UpstreamTLS do servers'.
+	SPKIs, Hashes []string
+	CRL           []byte
 	// ALPN are the protocols to select from, by our preference; empty selects none.
 	ALPN []string
 	// MinVersion and MaxVersion are tls.VersionTLS12 and the like; 0 is the default, 1.2 and 1.3.
@@ -257,6 +260,9 @@ type SANMatch struct {
 	Kind SANKind
 	// Match decides; it is safe for concurrent use.
 	Match func(name string) bool
+	// Exact is the text of an exact matcher, with which a wildcard of the certificate's DNS names
+	// may agree, too: "*.example.com" with "www.example.com". It is empty for other matchers.
+	Exact string
 	// Text is the matcher for messages, such as `exact "spiffe://cluster.local/ns/a/sa/b"`.
 	Text string
 }
