@@ -277,6 +277,27 @@ func (n *exprNode) check() error {
 	return nil
 }
 
+// features returns what the expression needs that not every release has.
+func (e *Expr) features() []Feature {
+	if e.root == nil {
+		return nil
+	}
+	return e.root.features(nil)
+}
+
+func (n *exprNode) features(found []Feature) []Feature {
+	if n.operator == "ipmatch" {
+		found = append(found, FeatureIPMatch)
+	}
+	if strings.HasPrefix(n.variable, "proxy_protocol_tlv_") {
+		found = append(found, FeatureProxyProtocolTLV)
+	}
+	for _, operand := range n.operands {
+		found = operand.features(found)
+	}
+	return found
+}
+
 // String prints the node as JSON would show it.
 func (n *exprNode) String() string {
 	if n.logic != "" {

@@ -89,6 +89,13 @@ const minCertificate, minPrivateKey, maxPEM = 128, 64, 65536
 func (s *SSL) Validate(version Version) error {
 	v := &validation{object: string(KindSSL) + "/" + s.ID, version: version}
 	v.common(s.ID, "", s.Desc, s.Labels)
+	v.needs("kind", FeatureSSLs)
+	if s.Desc != "" {
+		v.needs("desc", FeatureSSLDescription)
+	}
+	if s.SNI == "*" {
+		v.needs("sni", FeatureAnySNI)
+	}
 	if s.Type != "" {
 		v.oneOf("type", s.Type, "server", "client")
 	}
@@ -107,7 +114,7 @@ func (s *SSL) Validate(version Version) error {
 		v.keyPair(at("certs", i), at("keys", i), s.Certs[i], s.Keys[i])
 	}
 	if len(s.Protocols) > 0 {
-		v.since("ssl_protocols", 3, 5)
+		v.needs("ssl_protocols", FeatureTLSProtocols)
 	}
 	v.unique("ssl_protocols", s.Protocols)
 	for i, protocol := range s.Protocols {
@@ -147,7 +154,7 @@ func (v *validation) client(c *SSLClient) {
 	}
 	v.require(c.Depth >= 0, "client.depth", "is negative")
 	if len(c.SkipMTLSURIRegex) > 0 {
-		v.since("client.skip_mtls_uri_regex", 3, 4)
+		v.needs("client.skip_mtls_uri_regex", FeatureSkipMTLS)
 	}
 	for i, pattern := range c.SkipMTLSURIRegex {
 		v.regex(at("client.skip_mtls_uri_regex", i), pattern)

@@ -16,7 +16,7 @@ const (
 
 // EscapeTemplate returns a template that resolves to exactly s. Escaped literals and [Var]
 // references can be concatenated. Only what would be a reference is escaped; an escape needs the ??
-// operator, see [Version.HasTemplateDefault].
+// operator, see [FeatureTemplateDefault].
 func EscapeTemplate(s string) string {
 	if !strings.ContainsAny(s, `$\`) {
 		return s
@@ -48,9 +48,20 @@ func keepsReference(rest string) bool {
 	return rest == "" || rest[0] == '$'
 }
 
-// HasTemplateDefault tells whether templates of the version know ${name ?? default}, which
-// [EscapeTemplate] and [VarOr] rely on: since 3.15. Before, such a reference resolves to nothing.
-func (v Version) HasTemplateDefault() bool { return v.AtLeast(3, 15) }
+// HasTemplateDefault tells whether a template has a ${name ?? default}, as [EscapeTemplate] and [VarOr]
+// make them. It needs [FeatureTemplateDefault]: before, most of it is taken for literal text.
+func HasTemplateDefault(template string) bool {
+	for {
+		_, reference, found := strings.Cut(template, "${")
+		if !found {
+			return false
+		}
+		reference, template, _ = strings.Cut(reference, "}")
+		if strings.Contains(reference, "??") {
+			return true
+		}
+	}
+}
 
 // Var returns the template reference to a variable. The braces matter: a bare $name takes following
 // letters, digits, underscores and dots as part of the name.
@@ -58,7 +69,7 @@ func Var(name string) string { return "${" + name + "}" }
 
 // VarOr returns the template reference to a variable with a literal for when it is missing. The
 // literal is taken as it is; ok is false for one that cannot be: it is empty, contains "}", "$" or
-// "??", or begins or ends with white space. It needs [Version.HasTemplateDefault].
+// "??", or begins or ends with white space. It needs [FeatureTemplateDefault].
 func VarOr(name, literal string) (reference string, ok bool) {
 	// A dollar sign would be a capture of regex_uri to proxy-rewrite, which looks for those first.
 	if literal == "" || strings.ContainsAny(literal, "}$") || strings.Contains(literal, "??") || strings.TrimSpace(literal) != literal {

@@ -34,7 +34,7 @@ func Validate(o Object, version Version) error {
 	case KindPluginConfig:
 		return validateJSON(o, func(c *PluginConfig) error { return c.Validate(version) })
 	case KindStreamRoute:
-		return validateJSON(o, func(r *streamRouteFields) error { return r.validate() })
+		return validateJSON(o, func(r *streamRouteFields) error { return r.validate(version) })
 	case KindSSL:
 		return validateJSON(o, func(s *SSL) error { return s.Validate(version) })
 	}
@@ -81,9 +81,18 @@ func (v *validation) within(field string, n, low, high int) {
 	v.require(low <= n && n <= high, field, "%d is not within %d and %d", n, low, high)
 }
 
-// since fails where the version is older than the release that brought a field.
-func (v *validation) since(field string, major, minor int) {
-	v.require(v.version.AtLeast(major, minor), field, "needs APISIX %d.%d, not %s", major, minor, v.version)
+// needs fails where the version is older than the feature that a field uses.
+func (v *validation) needs(field string, f Feature) {
+	if !v.version.Has(f) {
+		v.fail(field, "needs APISIX %s, not %s: %s", f.Since(), v.version, f)
+	}
+}
+
+// template checks that the version resolves a template as it is meant.
+func (v *validation) template(field, s string) {
+	if HasTemplateDefault(s) {
+		v.needs(field, FeatureTemplateDefault)
+	}
 }
 
 func (v *validation) oneOf(field, s string, allowed ...string) {
@@ -143,6 +152,13 @@ func (v *validation) expression(field string, expression any) {
 	}
 	if err != nil {
 		v.fail(field, "%v", err)
+		return
+	}
+	if v.version.HasAll() {
+		return
+	}
+	for _, f := range e.features() {
+		v.needs(field, f)
 	}
 }
 
@@ -244,6 +260,9 @@ func (v *validation) routeURI(field, uri string) {
 func (c *PluginConfig) Validate(version Version) error {
 	v := &validation{object: string(KindPluginConfig) + "/" + c.ID, version: version}
 	v.common(c.ID, c.Name, c.Desc, c.Labels)
+	if c.Name != "" {
+		v.needs("name", FeaturePluginConfigName)
+	}
 	v.require(c.Plugins != nil, "plugins", "is required")
 	v.plugins(c.Plugins)
 	return v.err()
@@ -263,9 +282,22 @@ type streamRouteFields struct {
 	Plugins    Plugins           `json:"plugins"`
 }
 
-func (r *streamRouteFields) validate() error {
-	v := &validation{object: string(KindStreamRoute) + "/" + r.ID}
+func (r *streamRouteFields) validate(version Version) error {
+	v := &validation{object: string(KindStreamRoute) + "/" + r.ID, version: version}
 	v.common(r.ID, r.Name, r.Desc, r.Labels)
+	for _, used := range []struct {
+		use   bool
+		field string
+		f     Feature
+	}{
+		{len(r.Labels) > 0, "labels", FeatureStreamRouteLabels},
+		{r.Name != "", "name", FeatureStreamRouteName},
+		{r.Plugins["traffic-split"] != nil, "plugins.traffic-split", FeatureStreamTrafficSplit},
+	} {
+		if used.use {
+			v.needs(used.field, used.f)
+		}
+	}
 	if r.ServerPort != nil {
 		v.within("server_port", *r.ServerPort, 1, 65535)
 	}

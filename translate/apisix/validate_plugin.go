@@ -8,39 +8,39 @@ import (
 	"strings"
 )
 
-// pluginRule is what is known of a plugin: the release that brought it and the check of its
+// pluginRule is what is known of a plugin: the feature that it is and the check of its
 // configuration, nil where nothing of it needs one.
 type pluginRule struct {
-	major, minor int
-	check        func(v *pluginValidation)
+	since Feature
+	check func(v *pluginValidation)
 }
 
 // pluginRules returns the plugins that meshbridge emits. A plugin that APISIX has not loaded is
 // skipped by it with a warning in a log, so that any other is an error.
 func pluginRules() map[string]pluginRule {
 	return map[string]pluginRule{
-		"cors":             {2, 15, (*pluginValidation).cors},
-		"fault-injection":  {2, 15, (*pluginValidation).faultInjection},
-		"file-logger":      {2, 15, nil},
-		"forward-auth":     {2, 15, (*pluginValidation).forwardAuth},
-		"grpc-web":         {2, 15, nil},
-		"http-logger":      {2, 15, nil},
-		"ip-restriction":   {2, 15, nil},
-		"limit-conn":       {2, 15, (*pluginValidation).limitConn},
-		"limit-count":      {2, 15, nil},
-		"limit-req":        {2, 15, nil},
-		"opentelemetry":    {2, 15, nil},
-		"prometheus":       {2, 15, nil},
-		"proxy-buffering":  {3, 17, nil},
-		"proxy-mirror":     {2, 15, (*pluginValidation).proxyMirror},
-		"proxy-rewrite":    {2, 15, (*pluginValidation).proxyRewrite},
-		"real-ip":          {2, 15, nil},
-		"redirect":         {2, 15, (*pluginValidation).redirect},
-		"request-id":       {2, 15, nil},
-		"response-rewrite": {2, 15, (*pluginValidation).responseRewrite},
-		"traffic-split":    {2, 15, (*pluginValidation).trafficSplit},
-		"workflow":         {3, 0, (*pluginValidation).workflow},
-		"zipkin":           {2, 15, nil},
+		"cors":             {0, (*pluginValidation).cors},
+		"fault-injection":  {0, (*pluginValidation).faultInjection},
+		"file-logger":      {0, (*pluginValidation).fileLogger},
+		"forward-auth":     {0, (*pluginValidation).forwardAuth},
+		"grpc-web":         {0, nil},
+		"http-logger":      {0, nil},
+		"ip-restriction":   {0, nil},
+		"limit-conn":       {0, (*pluginValidation).limitConn},
+		"limit-count":      {0, nil},
+		"limit-req":        {0, (*pluginValidation).limitReq},
+		"opentelemetry":    {0, nil},
+		"prometheus":       {0, nil},
+		"proxy-buffering":  {FeatureProxyBuffering, nil},
+		"proxy-mirror":     {0, (*pluginValidation).proxyMirror},
+		"proxy-rewrite":    {0, (*pluginValidation).proxyRewrite},
+		"real-ip":          {0, nil},
+		"redirect":         {0, (*pluginValidation).redirect},
+		"request-id":       {0, nil},
+		"response-rewrite": {0, (*pluginValidation).responseRewrite},
+		"traffic-split":    {0, (*pluginValidation).trafficSplit},
+		"workflow":         {FeatureWorkflow, (*pluginValidation).workflow},
+		"zipkin":           {0, nil},
 	}
 }
 
@@ -48,7 +48,7 @@ func pluginRules() map[string]pluginRule {
 // meshbridge emits, sorted.
 func KnownPlugins(version Version) []string {
 	rules := pluginRules()
-	maps.DeleteFunc(rules, func(_ string, r pluginRule) bool { return !version.AtLeast(r.major, r.minor) })
+	maps.DeleteFunc(rules, func(_ string, r pluginRule) bool { return !version.Has(r.since) })
 	return slices.Sorted(maps.Keys(rules))
 }
 
@@ -71,7 +71,7 @@ func (v *validation) plugins(plugins Plugins) {
 			v.fail(path, "is not a plugin that meshbridge knows; APISIX would skip one that it has not loaded")
 			continue
 		}
-		v.since(path, rule.major, rule.minor)
+		v.needs(path, rule.since)
 		config, err := json.Marshal(plugins[name])
 		if err != nil {
 			v.fail(path, "%v", err)
@@ -100,11 +100,19 @@ func (v *pluginValidation) decode(into any) bool {
 func (v *pluginValidation) meta() {
 	var c struct {
 		Meta struct {
-			Filter []any `json:"filter"`
+			Filter  []any `json:"filter"`
+			Disable *bool `json:"disable"`
 		} `json:"_meta"`
 	}
-	if v.decode(&c) && c.Meta.Filter != nil {
+	if !v.decode(&c) {
+		return
+	}
+	if c.Meta.Filter != nil {
+		v.needs(v.field("_meta.filter"), FeatureMetaFilter)
 		v.expression(v.field("_meta.filter"), c.Meta.Filter)
+	}
+	if c.Meta.Disable != nil {
+		v.needs(v.field("_meta.disable"), FeatureMetaDisable)
 	}
 }
 
@@ -137,8 +145,11 @@ func (v *pluginValidation) faultInjection() {
 	if c.Abort != nil {
 		v.require(c.Abort.Status != nil && *c.Abort.Status >= 200, v.field("abort.http_status"), "must be at least 200")
 		if c.Abort.Headers != nil {
-			v.since(v.field("abort.headers"), 3, 3)
+			v.needs(v.field("abort.headers"), FeatureAbortHeaders)
 			v.headerValues(v.field("abort.headers"), c.Abort.Headers, false)
+		}
+		if c.Abort.Body != nil {
+			v.template(v.field("abort.body"), *c.Abort.Body)
 		}
 		v.fault("abort", c.Abort.faultCondition)
 	}
@@ -164,7 +175,9 @@ func (v *pluginValidation) headerValues(field string, headers map[string]any, li
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		v.headerName(field, name)
 		switch value := headers[name].(type) {
-		case string, float64:
+		case string:
+			v.template(field+"."+name, value)
+		case float64:
 		case []any:
 			v.require(lists && len(value) > 0, field+"."+name, "must be a string or a number")
 		default:
@@ -187,16 +200,12 @@ func (v *pluginValidation) headerNames(field string, names []string) {
 
 func (v *pluginValidation) proxyRewrite() {
 	var c struct {
-		URI      *string  `json:"uri"`
-		Method   *string  `json:"method"`
-		RegexURI []string `json:"regex_uri"`
-		Host     *string  `json:"host"`
-		Real     *bool    `json:"use_real_request_uri_unsafe"`
-		Headers  *struct {
-			Add    map[string]any `json:"add"`
-			Set    map[string]any `json:"set"`
-			Remove []string       `json:"remove"`
-		} `json:"headers"`
+		URI      *string         `json:"uri"`
+		Method   *string         `json:"method"`
+		RegexURI []string        `json:"regex_uri"`
+		Host     *string         `json:"host"`
+		Real     *bool           `json:"use_real_request_uri_unsafe"`
+		Headers  json.RawMessage `json:"headers"`
 	}
 	if !v.decode(&c) {
 		return
@@ -217,18 +226,76 @@ func (v *pluginValidation) proxyRewrite() {
 	if c.Host != nil {
 		v.matches("host", *c.Host, `^[0-9a-zA-Z-.]+(:\d{1,5})?$`)
 	}
-	if h := c.Headers; h != nil {
-		v.since(v.field("headers"), 3, 1)
-		v.require(h.Add != nil || h.Set != nil || h.Remove != nil, v.field("headers"), "has none of add, set and remove")
-		if h.Add != nil {
-			v.headerValues(v.field("headers.add"), h.Add, v.version.AtLeast(3, 18))
+	v.headerOperations(c.Headers, FeatureRequestHeaders, v.version.Has(FeatureHeaderLists))
+}
+
+// headerOperations checks the headers of proxy-rewrite and response-rewrite. Before the feature, they are
+// those to set, of which the ones without a value are removed.
+func (v *pluginValidation) headerOperations(headers json.RawMessage, since Feature, lists bool) {
+	if headers == nil {
+		return
+	}
+	field := v.field("headers")
+	if !v.version.Has(since) {
+		var set map[string]string
+		if err := json.Unmarshal(headers, &set); err != nil {
+			v.needs(field, since)
+			return
 		}
-		if h.Set != nil {
-			v.headerValues(v.field("headers.set"), h.Set, v.version.AtLeast(3, 18))
+		v.headersToSet(field, set)
+		return
+	}
+	var h struct {
+		Add    json.RawMessage `json:"add"`
+		Set    map[string]any  `json:"set"`
+		Remove []string        `json:"remove"`
+	}
+	if err := json.Unmarshal(headers, &h); err != nil {
+		v.fail(field, "%v", err)
+		return
+	}
+	v.require(h.Add != nil || h.Set != nil || h.Remove != nil, field, "has none of add, set and remove")
+	if h.Add != nil && since == FeatureResponseHeaders {
+		v.addedLines(field+".add", h.Add)
+	} else if h.Add != nil {
+		var add map[string]any
+		if err := json.Unmarshal(h.Add, &add); err != nil {
+			v.fail(field+".add", "%v", err)
 		}
-		if h.Remove != nil {
-			v.headerNames(v.field("headers.remove"), h.Remove)
-		}
+		v.headerValues(field+".add", add, lists)
+	}
+	if h.Set != nil {
+		v.headerValues(field+".set", h.Set, lists)
+	}
+	if h.Remove != nil {
+		v.headerNames(field+".remove", h.Remove)
+	}
+}
+
+// headersToSet checks headers in the form of old releases, which refuse a value that is not ASCII.
+func (v *pluginValidation) headersToSet(field string, headers map[string]string) {
+	v.require(len(headers) > 0, field, "must not be empty")
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		v.headerName(field, name)
+		v.template(field+"."+name, headers[name])
+		v.require(IsPlainHeaderValue(headers[name]), field+"."+name, "%q is not printable ASCII", headers[name])
+	}
+}
+
+// IsPlainHeaderValue tells whether a value is printable ASCII, to which releases without
+// [FeatureRequestHeaders] limit headers.
+func IsPlainHeaderValue(s string) bool {
+	return only(s, func(c byte) bool { return c >= ' ' && c < 0x7f })
+}
+
+func (v *pluginValidation) addedLines(field string, list json.RawMessage) {
+	var lines []string
+	if err := json.Unmarshal(list, &lines); err != nil {
+		v.fail(field, "%v", err)
+	}
+	for i, line := range lines {
+		v.template(at(field, i), line)
+		v.addedHeader(at(field, i), line)
 	}
 }
 
@@ -240,15 +307,11 @@ func (v *pluginValidation) matches(name, s, pattern string) {
 
 func (v *pluginValidation) responseRewrite() {
 	var c struct {
-		Status  *int    `json:"status_code"`
-		Body    *string `json:"body"`
-		Filters []any   `json:"filters"`
-		Vars    []any   `json:"vars"`
-		Headers *struct {
-			Add    []string       `json:"add"`
-			Set    map[string]any `json:"set"`
-			Remove []string       `json:"remove"`
-		} `json:"headers"`
+		Status  *int            `json:"status_code"`
+		Body    *string         `json:"body"`
+		Filters []any           `json:"filters"`
+		Vars    []any           `json:"vars"`
+		Headers json.RawMessage `json:"headers"`
 	}
 	if !v.decode(&c) {
 		return
@@ -260,19 +323,7 @@ func (v *pluginValidation) responseRewrite() {
 	if c.Vars != nil {
 		v.expression(v.field("vars"), c.Vars)
 	}
-	if h := c.Headers; h != nil {
-		v.since(v.field("headers"), 3, 0)
-		v.require(h.Add != nil || h.Set != nil || h.Remove != nil, v.field("headers"), "has none of add, set and remove")
-		for i, line := range h.Add {
-			v.addedHeader(at(v.field("headers.add"), i), line)
-		}
-		if h.Set != nil {
-			v.headerValues(v.field("headers.set"), h.Set, false)
-		}
-		if h.Remove != nil {
-			v.headerNames(v.field("headers.remove"), h.Remove)
-		}
-	}
+	v.headerOperations(c.Headers, FeatureResponseHeaders, false)
 }
 
 // addedHeader checks "name: value" against the pattern of the schema, ^[^:]+:[^:]*[^/]$, and the one
@@ -454,10 +505,15 @@ func (v *pluginValidation) limitConn() {
 		Key     *string  `json:"key"`
 		KeyType *string  `json:"key_type"`
 		Code    *int     `json:"rejected_code"`
+		Policy  *string  `json:"policy"`
 		Rules   []any    `json:"rules"`
 	}
 	if !v.decode(&c) {
 		return
+	}
+	v.policy(c.Policy)
+	if c.Key != nil {
+		v.template(v.field("key"), *c.Key)
 	}
 	v.require(c.Delay != nil && *c.Delay > 0, v.field("default_conn_delay"), "is required, and above 0")
 	if c.Rules == nil {
@@ -473,10 +529,41 @@ func (v *pluginValidation) limitConn() {
 	}
 }
 
+func (v *pluginValidation) limitReq() {
+	var c struct {
+		Policy *string `json:"policy"`
+	}
+	if v.decode(&c) {
+		v.policy(c.Policy)
+	}
+}
+
+func (v *pluginValidation) policy(policy *string) {
+	if policy != nil {
+		v.needs(v.field("policy"), FeatureLimitPolicy)
+	}
+}
+
+func (v *pluginValidation) fileLogger() {
+	var c struct {
+		Format json.RawMessage `json:"log_format"`
+		Match  json.RawMessage `json:"match"`
+	}
+	if !v.decode(&c) {
+		return
+	}
+	if c.Format != nil {
+		v.needs(v.field("log_format"), FeatureLogFormat)
+	}
+	if c.Match != nil {
+		v.needs(v.field("match"), FeatureLogMatch)
+	}
+}
+
 // wholeNumber checks a number that may also be a template.
 func (v *pluginValidation) wholeNumber(name string, value any, low float64) {
 	if s, ok := value.(string); ok && s != "" {
-		v.since(v.field(name), 3, 16)
+		v.needs(v.field(name), FeatureLimitVariables)
 		return
 	}
 	n, ok := value.(float64)
@@ -496,7 +583,7 @@ func (v *pluginValidation) forwardAuth() {
 	}
 	v.require(c.URI != "", v.field("uri"), "is required")
 	if c.Status != nil {
-		v.since(v.field("status_on_error"), 3, 9)
+		v.needs(v.field("status_on_error"), FeatureAuthErrorStatus)
 		v.within(v.field("status_on_error"), *c.Status, 200, 599)
 	}
 	if c.Timeout != nil {
@@ -506,6 +593,6 @@ func (v *pluginValidation) forwardAuth() {
 		v.oneOf(v.field("request_method"), *c.Method, "GET", "POST")
 	}
 	if c.Extra != nil {
-		v.since(v.field("extra_headers"), 3, 14)
+		v.needs(v.field("extra_headers"), FeatureAuthExtraHeaders)
 	}
 }
