@@ -224,11 +224,15 @@ func matchCodes() []CodeInfo {
 		},
 		{
 			"path_policy_unsupported", SeverityError, "path match policy %s is not known; the route matches nothing",
-			"URI templates as match policy of routes come from an EnvoyFilter only.",
+			"URI templates are the only match policy that is known. They come from an EnvoyFilter only.",
 		},
 		{
 			"path_regex_escapes", SeverityWarning, "regular expression %q is matched against the decoded path, without percent-escapes",
 			"Write the characters themselves instead of their escapes.",
+		},
+		{
+			codePathTemplate, SeverityInfo, "template %q is matched against the decoded path",
+			"A segment is whatever is between two slashes, also an escaped slash, and may have characters that Envoy would not take for a part of it.",
 		},
 		{
 			"path_relative", SeverityError, "no path begins with %q; the route matches nothing",

@@ -80,7 +80,12 @@ func actionCodes() []CodeInfo {
 		{
 			codePathRewrite, SeverityError,
 			"the path rewrite %s has no counterpart in APISIX; the path is not rewritten",
-			"Prefix, full path and regular expression rewrites are supported.",
+			"Prefix, full path, regular expression and template rewrites are supported.",
+		},
+		{
+			codePathRewriteFormats, SeverityInfo,
+			"the path is rewritten to %q with values percent-encoded",
+			"Envoy puts a value into the path as it is. APISIX encodes what a path cannot hold, percent signs too.",
 		},
 		{
 			codeHostRewrite, SeverityWarning,

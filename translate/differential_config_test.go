@@ -14,6 +14,8 @@ import (
 	commonfaultpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/fault/v3"
 	corspb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	faultpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
+	uritemplatepb "github.com/envoyproxy/go-control-plane/envoy/extensions/path/match/uri_template/v3"
+	uritemplaterewritepb "github.com/envoyproxy/go-control-plane/envoy/extensions/path/rewrite/uri_template/v3"
 	matcherpb "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typepb "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/encoding/prototext"
@@ -176,7 +178,12 @@ func (g *generator) route(name string) *routepb.Route {
 	case 1:
 		r.Action = &routepb.Route_DirectResponse{DirectResponse: g.directResponse()}
 	default:
-		r.Action = &routepb.Route_Route{Route: g.action()}
+		action := g.action()
+		if r.GetMatch().GetPathMatchPolicy() != nil && g.chance(50) {
+			action.PrefixRewrite, action.RegexRewrite, action.PathRewrite = "", nil, ""
+			action.PathRewritePolicy = g.extension(&uritemplaterewritepb.UriTemplateRewriteConfig{PathTemplateRewrite: pick(g, "/new/{x}", "/{x}", "/$1/{x}.{x}", "/{y}/z")})
+		}
+		r.Action = &routepb.Route_Route{Route: action}
 	}
 	r.RequestHeadersToAdd, r.RequestHeadersToRemove = g.mutations(25)
 	r.ResponseHeadersToAdd, r.ResponseHeadersToRemove = g.mutations(25)
@@ -190,10 +197,18 @@ func (g *generator) route(name string) *routepb.Route {
 	return r
 }
 
+func (g *generator) extension(config proto.Message) *corepb.TypedExtensionConfig {
+	return &corepb.TypedExtensionConfig{Name: "extension", TypedConfig: pack(g.tb, config)}
+}
+
 func (g *generator) match() *routepb.RouteMatch {
 	m := &routepb.RouteMatch{}
 	literal := pick(g, "/", "/a", "/a/", "/a/b", "/ab", "/A", "/api/v1", "/api", "/status.html", "/x-y_z~", "/a+b", "/p(q)", "/50%25", "/a%20b", "/é")
-	switch g.IntN(9) {
+	switch g.IntN(10) {
+	case 9:
+		m.PathSpecifier = &routepb.RouteMatch_PathMatchPolicy{PathMatchPolicy: g.extension(&uritemplatepb.UriTemplateMatchConfig{
+			PathTemplate: pick(g, "/a/{x}", "/{x}/b", "/{x}/{y}", "/api/{x=**}", "/{y=a/*}", "/**", "/{x}.html", "/api/{y=v1}", "/a/*"),
+		})}
 	case 0, 1:
 		m.PathSpecifier = &routepb.RouteMatch_Path{Path: literal}
 	case 2, 3, 4:
@@ -316,6 +331,8 @@ func (g *generator) action() *routepb.RouteAction {
 		a.PrefixRewrite = pick(g, "/", "/new", "/new/", "/n$1")
 	case 1:
 		a.RegexRewrite = g.rewrite()
+	case 2:
+		a.PathRewrite = pick(g, "/new%REQ(end-user)%", "/%PROTOCOL%/x", "/$1", "/%START_TIME(%s)%", "/of/%REQ(:METHOD)%")
 	}
 	switch g.IntN(10) {
 	case 0:

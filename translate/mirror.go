@@ -50,7 +50,7 @@ func compileMirror(rx *routeContext, action *routepb.RouteAction) *proxyMirror {
 			at += "[" + strconv.Quote(p.GetCluster()) + "]"
 		}
 		address := rx.facts(p.GetCluster()).mirror
-		rewritten := action.GetPrefixRewrite() != "" || action.GetRegexRewrite() != nil
+		rewritten := rewritesPath(action)
 		if address == "" || rewritten || mirror != nil {
 			rx.report(codeMirror, at, p.GetCluster())
 			continue
@@ -59,6 +59,10 @@ func compileMirror(rx *routeContext, action *routepb.RouteAction) *proxyMirror {
 		mirror = &proxyMirror{Host: address, SampleRatio: share}
 	}
 	return mirror
+}
+
+func rewritesPath(action *routepb.RouteAction) bool {
+	return action.GetPrefixRewrite() != "" || action.GetRegexRewrite() != nil || action.GetPathRewritePolicy() != nil || action.GetPathRewrite() != ""
 }
 
 // mirrorTwin returns the branch for the requests that are copied.

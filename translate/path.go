@@ -45,13 +45,12 @@ func compilePath(m *routepb.RouteMatch, report reporter) (test pathTest, ok bool
 	case *routepb.RouteMatch_PathSeparatedPrefix:
 		field, raw, test.kind = "match.path_separated_prefix", p.PathSeparatedPrefix, pathSeparated
 	case *routepb.RouteMatch_SafeRegex:
-		return compilePathRegex(p.SafeRegex.GetRegex(), report)
+		return compilePathRegex(p.SafeRegex.GetRegex(), "match.safe_regex", report)
 	case *routepb.RouteMatch_ConnectMatcher_:
 		report("connect_unsupported", "match.connect_matcher")
 		return test, false
 	case *routepb.RouteMatch_PathMatchPolicy:
-		report("path_policy_unsupported", "match.path_match_policy", p.PathMatchPolicy.GetTypedConfig().GetTypeUrl())
-		return test, false
+		return compilePathTemplate(p.PathMatchPolicy, report)
 	default:
 		report("path_missing", "match")
 		return test, false
@@ -74,8 +73,7 @@ func compilePath(m *routepb.RouteMatch, report reporter) (test pathTest, ok bool
 	return test, true
 }
 
-func compilePathRegex(re string, report reporter) (test pathTest, ok bool) {
-	const field = "match.safe_regex"
+func compilePathRegex(re, field string, report reporter) (test pathTest, ok bool) {
 	pcre, err := apisix.FullMatchRegex(re)
 	if err != nil {
 		report("regex_unsupported", field, err)

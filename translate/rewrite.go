@@ -22,17 +22,6 @@ type pathRewrite struct {
 }
 
 func compilePathRewrite(rx *routeContext, action *routepb.RouteAction) pathRewrite {
-	for _, unsupported := range []struct {
-		set  bool
-		name string
-	}{
-		{action.GetPathRewritePolicy() != nil, "path_rewrite_policy"},
-		{action.GetPathRewrite() != "", "path_rewrite"},
-	} {
-		if unsupported.set {
-			rx.report(codePathRewrite, "route."+unsupported.name, unsupported.name)
-		}
-	}
 	if to := action.GetPrefixRewrite(); to != "" {
 		if pattern := rx.matchedPath(); pattern != wholePath || !strings.HasPrefix(to, "/") {
 			return pathRewrite{regexURI: []string{pattern, apisix.EscapeReplacement(to)}}
@@ -42,13 +31,19 @@ func compilePathRewrite(rx *routeContext, action *routepb.RouteAction) pathRewri
 	if r := action.GetRegexRewrite(); r != nil {
 		return pathRewrite{regexURI: rx.regexRewrite(r, "route.regex_rewrite")}
 	}
+	if action.GetPathRewritePolicy() != nil {
+		return rx.templateRewrite(action)
+	}
+	if format := action.GetPathRewrite(); format != "" {
+		return rx.formattedPath(format)
+	}
 	return pathRewrite{}
 }
 
 // matchedPath returns a PCRE for the part of the path that prefix_rewrite replaces: the prefix, or
 // everything where the route matches an exact path or a regular expression.
 func (rx *routeContext) matchedPath() string {
-	if rx.pathExact || rx.pathPrefix == "" || rx.route.GetMatch().GetSafeRegex() != nil {
+	if rx.pathExact || rx.pathPrefix == "" || rx.matchesExpression() {
 		return wholePath
 	}
 	pattern := `\A` + apisix.QuoteRegex(rx.pathPrefix)
@@ -56,6 +51,11 @@ func (rx *routeContext) matchedPath() string {
 		pattern = "(?i)" + pattern
 	}
 	return pattern
+}
+
+// matchesExpression tells whether the route's path is a regular expression or a template.
+func (rx *routeContext) matchesExpression() bool {
+	return rx.route.GetMatch().GetSafeRegex() != nil || rx.route.GetMatch().GetPathMatchPolicy() != nil
 }
 
 // regexRewrite returns expression and replacement; nil, after reporting, where there is no PCRE.

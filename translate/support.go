@@ -80,7 +80,6 @@ func codesOfNoConstruct() map[Code]string {
 		"filter_discovered":              "an EnvoyFilter or WasmPlugin",
 		"listener_filter_ignored":        "an EnvoyFilter",
 		"vhost_matcher_unsupported":      "an EnvoyFilter",
-		"path_policy_unsupported":        "an EnvoyFilter",
 		"metadata_match_unsupported":     "what is known only after the route is chosen",
 		"filter_state_match_unsupported": "an EnvoyFilter",
 	}

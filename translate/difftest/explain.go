@@ -39,6 +39,7 @@ func rules() map[translate.Code]rule {
 		"path_slashes":                   widened,
 		"path_decoded":                   {aboutEitherRoute, escapedPath},
 		"path_regex_escapes":             {aboutEitherRoute, escapedPath},
+		"path_template":                  {aboutEitherRoute, outsideTemplate},
 		"query_without_value":            {aboutEitherRoute, bareParameter},
 
 		"domain_port":               domains,
@@ -53,6 +54,7 @@ func rules() map[translate.Code]rule {
 		"response_header_replaced":  {aboutEitherRoute, namesHeader},
 		"host_rewrite_unsupported":  {aboutEitherRoute, isAspect(aspectHost)},
 		"path_rewrite_unsupported":  path,
+		"path_rewrite_formatted":    {aboutEitherRoute, isAspect(aspectPath)},
 		"rewrite_regex_unsupported": path,
 		"regex_rewrite_first_match": path,
 
@@ -200,6 +202,12 @@ func namesHeader(_ *outcome, d translate.Diagnostic, diff difference) bool {
 
 func escapedPath(o *outcome, _ translate.Diagnostic, _ difference) bool {
 	return strings.Contains(o.envoy.Target, "%") || strings.IndexFunc(o.envoy.Target, func(r rune) bool { return r >= 0x7f }) >= 0
+}
+
+// outsideTemplate is for paths with escapes, or with characters that are in no segment of a template.
+func outsideTemplate(o *outcome, d translate.Diagnostic, diff difference) bool {
+	path, _, _ := strings.Cut(o.envoy.Target, "?")
+	return escapedPath(o, d, diff) || strings.ContainsAny(path, "\"*<>[]\\^`{|}")
 }
 
 // bareParameter is for a parameter without "=", which the message quotes.

@@ -44,8 +44,14 @@ func (s *Stream) rewritePath(action *routepb.RouteAction) {
 		s.headers.set(":path", s.replacePrefix(target, action.GetPrefixRewrite()))
 	case action.GetRegexRewrite() != nil:
 		s.headers.set(":path", s.evaluator.replaceAll(action.GetRegexRewrite(), path)+target[len(path):])
-	case action.GetPathRewritePolicy() != nil, action.GetPathRewrite() != "":
-		s.decision.note("the path rewrite policy is not evaluated")
+	case action.GetPathRewritePolicy() != nil:
+		if rewritten, ok := s.evaluator.rewriteTemplate(s.route.route.GetMatch().GetPathMatchPolicy(), action.GetPathRewritePolicy(), path); ok {
+			s.headers.set(":path", rewritten+target[len(path):])
+		}
+	case action.GetPathRewrite() != "":
+		if formatted := s.format(action.GetPathRewrite(), nil); formatted != "" {
+			s.headers.set(":path", formatted+target[len(path):])
+		}
 	}
 }
 

@@ -3,15 +3,43 @@ package envoytest
 import (
 	"regexp"
 	"strings"
+
+	corepb "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	uri_templatepb "github.com/envoyproxy/go-control-plane/envoy/extensions/path/match/uri_template/v3"
+	rewritepb "github.com/envoyproxy/go-control-plane/envoy/extensions/path/rewrite/uri_template/v3"
 )
 
 // MatchURITemplate is Envoy's URI template match: {*} and {name} are one segment, {**} any number of
 // them, {name=pattern} what the pattern says.
 func (e *Evaluator) MatchURITemplate(template, path string) bool {
-	return e.fullMatch(uriTemplateRegex(template), path)
+	re, _ := uriTemplateRegex(template)
+	return e.fullMatch(re, path)
 }
 
-func uriTemplateRegex(template string) string {
+// rewriteTemplate puts what the variables of one template match into another.
+func (e *Evaluator) rewriteTemplate(match, rewrite *corepb.TypedExtensionConfig, path string) (rewritten string, ok bool) {
+	from, to := new(uri_templatepb.UriTemplateMatchConfig), new(rewritepb.UriTemplateRewriteConfig)
+	if match.GetTypedConfig().UnmarshalTo(from) != nil || rewrite.GetTypedConfig().UnmarshalTo(to) != nil {
+		return "", false
+	}
+	pattern, names := uriTemplateRegex(from.GetPathTemplate())
+	re := e.compiled(`\A` + pattern + `\z`)
+	if re == nil {
+		return "", false
+	}
+	groups := re.FindStringSubmatch(path)
+	if groups == nil {
+		return "", false
+	}
+	rewritten = to.GetPathTemplateRewrite()
+	for i, name := range names {
+		rewritten = strings.ReplaceAll(rewritten, "{"+name+"}", groups[i+1])
+	}
+	return rewritten, true
+}
+
+// uriTemplateRegex returns an expression with a group for each of the names.
+func uriTemplateRegex(template string) (re string, names []string) {
 	const character = `[a-zA-Z0-9_\-.~%!$&'()+,;:@=]` // RFC 3986, pchar without the asterisk
 	wildcards := func(pattern string) string {
 		var b strings.Builder
@@ -38,15 +66,17 @@ func uriTemplateRegex(template string) string {
 			break
 		}
 		variable, after, _ := strings.Cut(rest, "}")
-		switch _, pattern, named := strings.Cut(variable, "="); {
+		switch name, pattern, named := strings.Cut(variable, "="); {
 		case named:
-			b.WriteString(wildcards(pattern))
+			names = append(names, name)
+			b.WriteString("(" + wildcards(pattern) + ")")
 		case strings.HasPrefix(variable, "*"):
 			b.WriteString(wildcards(variable))
 		default:
-			b.WriteString(wildcards("*"))
+			names = append(names, name)
+			b.WriteString("(" + wildcards("*") + ")")
 		}
 		template = after
 	}
-	return b.String()
+	return b.String(), names
 }
