@@ -161,12 +161,14 @@ type OriginalDestination struct {
 }
 
 // OverlayEndpoint is an endpoint that APISIX knows by an address of capture, because it wants more
-// than a plain TCP connection. One of Target, Path, OriginalDestination and Dynamic is set.
+// than a plain TCP connection. One of Target, Name, Path, OriginalDestination and Dynamic is set.
 type OverlayEndpoint struct {
 	// Address is the overlay address, and the endpoint's identity.
 	Address netip.Addr
 	Cluster string
 	Target  netip.AddrPort
+	// Name is "host:port" with a host that is resolved for each connection.
+	Name string
 	// Path is that of a Unix domain socket.
 	Path string
 	// OriginalDestination tells that each HTTP request goes to the address in its
@@ -178,6 +180,8 @@ type OverlayEndpoint struct {
 	DynamicPort uint16
 	// TCP tells that connections carry no HTTP: nothing is read before the connection is opened.
 	TCP bool
+	// Source is the local address of connections, as in OriginalDestination; invalid for any.
+	Source netip.Addr
 	// TLS is nil for plain connections.
 	TLS *UpstreamTLS
 	// ProxyProtocol is the version of the PROXY protocol header to send first; 0 is none.
@@ -287,6 +291,8 @@ type NetworkPeer struct {
 	Destination          netip.AddrPort
 	// ServerName is the TLS server name; empty without one.
 	ServerName string
+	// TLS tells that the connection's TLS was terminated, with or without a certificate of the peer.
+	TLS bool
 	// MutualTLS tells that the peer has shown a certificate that was verified. URIs and DNSNames are
 	// its names, and Subject its distinguished name.
 	MutualTLS      bool
