@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -107,33 +106,8 @@ func checkObject(tb testing.TB, kind apisix.Kind, id string, v any) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if err := apisix.Validate(o, apisix.Version{}); err != nil {
-		tb.Errorf("APISIX would refuse %s: %v", o.Value, err)
-	}
-	schemas, err := schemasOfAPISIX()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if schemas == nil {
-		return // TestEveryObjectOfTheScenariosIsAccepted says what is missing
-	}
-	if err := schemas.Check(o); err != nil {
-		tb.Errorf("APISIX's schema refuses %s: %v", o.Value, err)
-	}
+	checkAccepted(tb, o)
 }
-
-// schemasOfAPISIX returns nil where the environment does not name the file with them.
-var schemasOfAPISIX = sync.OnceValues(func() (*apisix.Schemas, error) {
-	path := os.Getenv("APISIX_SCHEMA")
-	if path == "" {
-		return nil, nil
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	return apisix.ParseSchemas(raw)
-})
 
 // TestActionCases runs the hand-written cases: a route and what it refers to in, branches and
 // diagnostics out.

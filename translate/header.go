@@ -132,8 +132,11 @@ func (rx *routeContext) merge(scope headerScope, levels []headerLevel) []headerO
 	for _, level := range levels {
 		// Within a level, Envoy removes first, then overwrites, then adds.
 		for _, name := range level.remove {
-			h := at(strings.ToLower(name), level.fieldOf("_to_remove", name))
-			h.keep, h.values = false, nil
+			name = strings.ToLower(name)
+			if field := level.fieldOf("_to_remove", name); rx.changeable(name, field) {
+				h := at(name, field)
+				h.keep, h.values = false, nil
+			}
 		}
 		// Whether a header exists is asked before the level adds any.
 		began := map[string]headerOutcome{}
@@ -145,7 +148,7 @@ func (rx *routeContext) merge(scope headerScope, levels []headerLevel) []headerO
 				name := strings.ToLower(option.GetHeader().GetKey())
 				field := level.fieldOf("_to_add", name)
 				action := appendAction(option)
-				if overwrites(action) != overwriting {
+				if overwrites(action) != overwriting || !rx.changeable(name, field) {
 					continue
 				}
 				template, ok := rx.headerTemplate(scope, option, field)
@@ -165,6 +168,19 @@ func (rx *routeContext) merge(scope headerScope, levels []headerLevel) []headerO
 	}
 	// Headers that nothing happens to: all their operations were left out.
 	return slices.DeleteFunc(outcomes, func(h headerOutcome) bool { return h.keep && len(h.values) == 0 })
+}
+
+// changeable tells whether APISIX can change a header, in lower case, and reports where it cannot.
+func (rx *routeContext) changeable(name, field string) bool {
+	switch {
+	case strings.HasPrefix(name, ":"), name == "host":
+		rx.report(codeHeaderLeftOut, field, name, "it is not a header of its own in APISIX")
+	case strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }):
+		rx.report(codeHeaderLeftOut, field, name, "it is not the name of a header")
+	default:
+		return true
+	}
+	return false
 }
 
 func (l headerLevel) fieldOf(ending, name string) string {
@@ -240,10 +256,6 @@ func (rx *routeContext) headerTemplate(scope headerScope, option *corepb.HeaderV
 		}
 		rx.report(codeHeaderLeftOut, field, name, "nginx sends no header without a value")
 		return "", overwrites(appendAction(option)) // by which it is removed
-	}
-	if strings.HasPrefix(name, ":") || strings.EqualFold(name, "host") {
-		rx.report(codeHeaderLeftOut, field, name, "it is not a header of its own in APISIX")
-		return "", false
 	}
 	if !utf8.ValidString(value) {
 		rx.report(codeHeaderLeftOut, field, name, "its value is not UTF-8, which JSON cannot carry")
