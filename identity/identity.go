@@ -3,9 +3,11 @@
 package identity
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"slices"
 	"time"
 )
 
@@ -23,6 +25,12 @@ type Identity struct {
 	NotBefore, NotAfter time.Time
 }
 
+// same tells whether the other identity has the same certificates.
+func (i *Identity) same(other *Identity) bool {
+	return slices.EqualFunc(i.Certificate.Certificate, other.Certificate.Certificate, bytes.Equal) &&
+		bytes.Equal(i.AuthoritiesPEM, other.AuthoritiesPEM)
+}
+
 // Source keeps an identity up to date. Its methods are safe for concurrent use.
 type Source interface {
 	// Run obtains and renews the identity until ctx ends, and returns nil then. Failures are
@@ -32,4 +40,17 @@ type Source interface {
 	Current() *Identity
 	// Changed returns a channel that is closed when Current changes next.
 	Changed() <-chan struct{}
+}
+
+// ClientCertificate returns the source's present certificate in the form that tls.Config and
+// xds.TLSConfig want for GetClientCertificate, so that the workload can show it to istiod instead of
+// a token. It fails before there is one.
+func ClientCertificate(source Source) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	return func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		current := source.Current()
+		if current == nil {
+			return nil, errNone
+		}
+		return current.Certificate, nil
+	}
 }
