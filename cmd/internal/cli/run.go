@@ -14,7 +14,6 @@ import (
 
 	"meshbridge/cmd/internal/bridge"
 	"meshbridge/translate"
-	"meshbridge/translate/apisix"
 	"meshbridge/xds"
 )
 
@@ -178,27 +177,23 @@ func discoveryTarget(address string) string {
 
 // translationOptions say for which APISIX to translate.
 type translationOptions struct {
-	profile, apisixVersion    string
-	outboundPort, inboundPort int
-	allowUnenforced           []string
+	apisixOptions
+	allowUnenforced []string
 }
 
 func (o *translationOptions) add(f *pflag.FlagSet) {
-	f.StringVar(&o.profile, "profile", "direct", "what stands in front of APISIX: `mesh|direct|gateway`")
-	f.StringVar(&o.apisixVersion, "apisix-version", apisix.Version{}.OrDefault().String(), "`version` of APISIX to translate for")
-	f.IntVar(&o.outboundPort, "apisix-outbound-port", 9080, "APISIX's `port` that outbound connections are redirected to (profile direct)")
-	f.IntVar(&o.inboundPort, "apisix-inbound-port", 9081, "APISIX's `port` that inbound connections are redirected to (profile direct)")
+	o.apisixOptions.add(f)
 	f.StringSliceVar(&o.allowUnenforced, "allow-unenforced", nil, "diagnostic `codes` of access restrictions to leave unenforced instead of answering 403")
 }
 
 func (o *translationOptions) options(node xds.NodeConfig) (translate.Options, error) {
-	version, err := apisix.ParseVersion(o.apisixVersion)
+	version, err := o.parsedVersion()
 	if err != nil {
-		return translate.Options{}, fmt.Errorf("--apisix-version: %w", err)
+		return translate.Options{}, err
 	}
 	options := translate.Options{
 		APISIXVersion: version, InstanceIPs: node.IPs,
-		OutboundPort: o.outboundPort, InboundPort: o.inboundPort,
+		OutboundPort: int(o.outboundPort), InboundPort: int(o.inboundPort),
 	}
 	// Files can be translated without an identity, which then is missing from the labels.
 	if id, err := node.Node(); err == nil {
