@@ -36,11 +36,11 @@ type authority struct {
 	ca      *identitytest.CA
 	address string
 
-	mu       sync.Mutex
-	server   *grpc.Server
-	serving  chan struct{}
-	requests []*securitypb.IstioCertificateRequest
-	headers  []metadata.MD
+	mu      sync.Mutex
+	server  *grpc.Server
+	serving chan struct{}
+	request *securitypb.IstioCertificateRequest // the last one
+	header  metadata.MD
 }
 
 func newAuthority(t *testing.T) *authority {
@@ -86,12 +86,18 @@ func (a *authority) CreateCertificate(ctx context.Context, request *securitypb.I
 		return nil, status.Error(codes.Unauthenticated, "authentication failure")
 	}
 	a.mu.Lock()
-	a.requests = append(a.requests, request)
-	a.headers = append(a.headers, header)
+	a.request, a.header = request, header
 	a.mu.Unlock()
 	life := time.Duration(request.GetValidityDuration()) * time.Second
 	chain, err := answer(a.t, a.ca, []byte(request.GetCsr()), identitytest.Leaf{NotAfter: time.Now().Add(life)})
 	return &securitypb.IstioCertificateResponse{CertChain: chain}, err
+}
+
+// asked returns the last request that was granted.
+func (a *authority) asked() (*securitypb.IstioCertificateRequest, metadata.MD) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.request, a.header
 }
 
 // config returns what a workload needs to know of the authority.
