@@ -9,7 +9,8 @@ import (
 
 // delivery knows the live watch streams.
 type delivery struct {
-	count atomic.Int64 // of streams; changed with mu held
+	count   atomic.Int64  // of streams; changed with mu held
+	watched chan struct{} // closed when the first stream joins
 
 	mu      sync.Mutex
 	streams map[*deliveryMark]struct{} // guarded by mu
@@ -21,6 +22,7 @@ func (d *delivery) join(m *deliveryMark) {
 	defer d.mu.Unlock()
 	if d.streams == nil {
 		d.streams = make(map[*deliveryMark]struct{})
+		close(d.watched)
 	}
 	d.streams[m] = struct{}{}
 	d.count.Store(int64(len(d.streams)))
@@ -46,6 +48,9 @@ func (d *delivery) behind(revision int64) *deliveryMark {
 	}
 	return nil
 }
+
+// Watched returns a channel that is closed once the server has had a watcher.
+func (s *Server) Watched() <-chan struct{} { return s.delivery.watched }
 
 // WaitDelivered waits until every live watcher has been sent the revision, which is at once when there
 // is none. Sent means handed to the connection; a watcher that ends meanwhile is not waited for, one

@@ -70,6 +70,7 @@ func New(cfg Config) (*Server, error) {
 		}
 	}
 	s := &Server{cfg: cfg, store: cfg.Store, auth: cfg.Auth, log: cfg.Logger, metrics: newMetrics(), base64: newBase64Pairs(), ready: make(chan struct{})}
+	s.delivery.watched = make(chan struct{})
 	close(s.ready)
 	s.snapshots = make(chan struct{}, 1)
 	for _, a := range cfg.Alarms {

@@ -440,11 +440,17 @@ func TestWaitDelivered(t *testing.T) {
 	if err := s.WaitDelivered(ctx, revision); err != nil {
 		t.Errorf("without a watcher: %v", err)
 	}
+	select {
+	case <-s.Watched():
+		t.Error("watched before there is a watcher")
+	default:
+	}
 	// One that sees the range, one that does not, one over gRPC.
 	w := watchRaw(t, s, `{"create_request":{"key":"L2E="}}`)
 	w.created()
 	watchRaw(t, s, `{"create_request":{"key":"L2I="}}`).created()
 	receive(t, openWatch(t, s, create(&pb.WatchCreateRequest{Key: []byte("/a")})))
+	<-s.Watched()
 	for range 50 {
 		revision = put(t, s.store, "/a", "2")
 		if err := s.WaitDelivered(ctx, revision); err != nil {

@@ -46,6 +46,7 @@ type pipeline struct {
 	inbox   *mailbox
 	names   *names
 	ramps   *ramps
+	feed    *captureFeed // nil without capture
 	view    atomic.Pointer[View]
 
 	// owned by Run
@@ -179,6 +180,9 @@ func (p *pipeline) step(now time.Time) error {
 	if err != nil {
 		return err
 	}
+	if p.writer.routesDue.IsZero() {
+		p.feed.committed(now, p.writer.revision)
+	}
 	p.publish(now, revision, false)
 	if len(p.dirty) == 0 {
 		p.names.settle(now, p.latest.Snapshot)
@@ -198,7 +202,10 @@ func (p *pipeline) resolved(now time.Time) error {
 
 // reapply translates the same resources with other inputs, and commits what differs.
 func (p *pipeline) reapply(now time.Time) error {
-	result := p.translate(now, translate.Input{Snapshot: p.world})
+	result, err := p.translate(now, translate.Input{Snapshot: p.world})
+	if err != nil {
+		return err
+	}
 	revision, err := p.writer.add(now, result)
 	if err != nil {
 		return err
@@ -207,15 +214,18 @@ func (p *pipeline) reapply(now time.Time) error {
 	return nil
 }
 
-// translate adds what translation depends on besides resources.
-func (p *pipeline) translate(now time.Time, in translate.Input) translate.Result {
+// translate adds what translation depends on besides resources. What it returns is to be committed.
+func (p *pipeline) translate(now time.Time, in translate.Input) (translate.Result, error) {
 	in.Inputs = translate.Inputs{
 		DNS: p.names.answers.Addresses, DNSErrors: p.names.answers.Errors, Ramps: p.ramps.inputs,
+	}
+	if p.feed != nil {
+		in.Inputs.Allocations = p.feed.numbers
 	}
 	result := p.state.Apply(in)
 	p.ramps.observe(now, result.SlowStarts)
 	p.metrics.translated(time.Since(now))
-	return result
+	return result, p.feed.prepare(now, result.Capture)
 }
 
 // settle drops the decoded resources that came with the latest update: they are several times the
@@ -229,7 +239,10 @@ func (p *pipeline) settle() {
 
 // firstWorld commits everything that is known as one transaction.
 func (p *pipeline) firstWorld(now time.Time) error {
-	result := p.translate(now, translate.Input{Snapshot: p.latest.Snapshot, All: true})
+	result, err := p.translate(now, translate.Input{Snapshot: p.latest.Snapshot, All: true})
+	if err != nil {
+		return err
+	}
 	p.world = p.latest.Snapshot
 	p.dirty = map[xds.Key]struct{}{} // walked at every step: do not keep the size of the world
 	p.dirtyUntil = time.Time{}
@@ -238,6 +251,7 @@ func (p *pipeline) firstWorld(now time.Time) error {
 		return err
 	}
 	p.started = true
+	p.feed.committed(now, revision)
 	p.noteCertificates(now, result)
 	p.publish(now, revision, true)
 	p.log.Info("ready",
@@ -267,7 +281,10 @@ func (p *pipeline) apply(now time.Time, keys []xds.Key) error {
 		}
 	}
 	p.world = p.world.With(put, remove)
-	result := p.translate(now, translate.Input{Snapshot: p.world, Changed: keys})
+	result, err := p.translate(now, translate.Input{Snapshot: p.world, Changed: keys})
+	if err != nil {
+		return err
+	}
 	revision, err := p.writer.add(now, result)
 	if err != nil {
 		return err
@@ -310,7 +327,7 @@ func (p *pipeline) untilNext(now time.Time) time.Duration {
 	if !p.dirtyUntil.IsZero() {
 		next = min(next, max(p.dirtyUntil.Sub(now), p.warming(now)))
 	}
-	for _, due := range []time.Time{p.writer.due(), p.ramps.due()} {
+	for _, due := range []time.Time{p.writer.due(), p.ramps.due(), p.feed.due()} {
 		if !due.IsZero() {
 			next = min(next, due.Sub(now))
 		}

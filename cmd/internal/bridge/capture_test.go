@@ -1,0 +1,192 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"meshbridge/translate"
+)
+
+// recorder notes, in order, what capture is told and what is asked of the others.
+type recorder struct {
+	mu        sync.Mutex
+	log       []string // guarded by mu
+	watched   chan struct{}
+	delivered chan struct{} // a value lets one wait end
+}
+
+func (r *recorder) note(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.log = append(r.log, fmt.Sprintf(format, args...))
+}
+
+func (r *recorder) SetListeners(all []*translate.Listener) {
+	for _, l := range all {
+		r.note("listen %s", l.Name)
+	}
+}
+
+func (r *recorder) SetOverlay(put []*translate.OverlayEndpoint, gone []netip.Addr) {
+	for _, e := range put {
+		r.note("overlay %s", e.Address)
+	}
+	for _, a := range gone {
+		r.note("gone %s", a)
+	}
+}
+
+func (r *recorder) StreamPort(string) (uint16, bool)         { return 0, false }
+func (r *recorder) OverlayAddress(string) (netip.Addr, bool) { return netip.Addr{}, false }
+func (r *recorder) Save() error                              { return nil }
+
+func (r *recorder) Release(ports []uint16, all []netip.Addr) {
+	if len(ports)+len(all) > 0 {
+		r.note("release %v %v", ports, all)
+	}
+}
+
+func (r *recorder) Watched() <-chan struct{} { return r.watched }
+func (r *recorder) WaitDelivered(ctx context.Context, _ int64) error {
+	select {
+	case <-r.delivered:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// take returns the notes since the last call.
+func (r *recorder) take() []string {
+	synctest.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := r.log
+	r.log = nil
+	return out
+}
+
+// fed runs a feed in a bubble.
+func fed(t *testing.T, test func(t *testing.T, f *captureFeed, r *recorder)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{watched: make(chan struct{}), delivered: make(chan struct{}, 10)}
+		f := newCaptureFeed(r, r, r, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- f.Run(ctx) }()
+		test(t, f, r)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func expectNotes(t *testing.T, r *recorder, want ...string) {
+	t.Helper()
+	got := r.take()
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("capture was told %q, want %q", got, want)
+	}
+}
+
+func listeners(names ...string) (all []*translate.Listener) {
+	for _, n := range names {
+		all = append(all, &translate.Listener{Name: n})
+	}
+	return all
+}
+
+func wait(d time.Duration) {
+	time.Sleep(d) //nolint:forbidigo // the bubble's clock
+	synctest.Wait()
+}
+
+var alias = netip.MustParseAddr("127.96.0.7")
+
+func TestListenersAreServedOnceAPISIXHasTheirObjects(t *testing.T) {
+	fed(t, func(t *testing.T, f *captureFeed, r *recorder) {
+		change := translate.CaptureChange{Listeners: listeners("a"), Overlay: []*translate.OverlayEndpoint{{Address: alias}}}
+		if err := f.prepare(time.Now(), change); err != nil {
+			t.Fatal(err)
+		}
+		expectNotes(t, r, "overlay 127.96.0.7") // before anything is committed
+		f.committed(time.Now(), 7)
+		wait(time.Second)
+		expectNotes(t, r) // APISIX has not connected
+		close(r.watched)
+		wait(time.Second)
+		expectNotes(t, r) // nor been told
+		r.delivered <- struct{}{}
+		wait(applyTime)
+		expectNotes(t, r, "listen a")
+		select {
+		case <-f.serving:
+		default:
+			t.Error("not serving")
+		}
+		// The next table; while it is waited for, a later one takes its place.
+		for i, name := range []string{"b", "c", "d"} {
+			if err := f.prepare(time.Now(), translate.CaptureChange{Listeners: listeners(name)}); err != nil {
+				t.Fatal(err)
+			}
+			f.committed(time.Now(), int64(8+i))
+			synctest.Wait()
+		}
+		r.delivered <- struct{}{}
+		r.delivered <- struct{}{}
+		wait(time.Second)
+		expectNotes(t, r, "listen b", "listen d")
+	})
+}
+
+func TestListenersAreServedWithoutAPISIXInTheEnd(t *testing.T) {
+	fed(t, func(t *testing.T, f *captureFeed, r *recorder) {
+		if err := f.prepare(time.Now(), translate.CaptureChange{Listeners: listeners("a")}); err != nil {
+			t.Fatal(err)
+		}
+		f.committed(time.Now(), 7)
+		wait(firstContact)
+		expectNotes(t, r)
+		wait(deliveryTimeout + applyTime) // a watcher that reads nothing
+		expectNotes(t, r, "listen a")
+	})
+}
+
+func TestAnOverlayEndpointOutlivesItsUpstream(t *testing.T) {
+	fed(t, func(t *testing.T, f *captureFeed, r *recorder) {
+		gone := translate.CaptureChange{Gone: []netip.Addr{alias}, GonePorts: []uint16{16001}}
+		if err := f.prepare(time.Now(), gone); err != nil {
+			t.Fatal(err)
+		}
+		f.committed(time.Now(), 7)
+		expectNotes(t, r, "release [16001] [127.96.0.7]")
+		wait(garbageAfter - time.Second)
+		f.committed(time.Now(), 7)
+		expectNotes(t, r)
+		wait(time.Second)
+		if due := f.due(); due.After(time.Now()) {
+			t.Errorf("due at %s", due)
+		}
+		f.committed(time.Now(), 7)
+		expectNotes(t, r, "gone 127.96.0.7")
+
+		// One that comes back stays.
+		if err := f.prepare(time.Now(), gone); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.prepare(time.Now(), translate.CaptureChange{Overlay: []*translate.OverlayEndpoint{{Address: alias}}}); err != nil {
+			t.Fatal(err)
+		}
+		wait(time.Hour)
+		f.committed(time.Now(), 8)
+		expectNotes(t, r, "release [16001] [127.96.0.7]", "overlay 127.96.0.7")
+	})
+}
