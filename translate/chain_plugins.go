@@ -15,13 +15,19 @@ type chainPlugins struct {
 	requestID *requestID
 	tracing   *zipkin
 	rateLimit *limitReq
+	// accessLog is also for requests that are not forwarded.
+	accessLog *fileLogger
 	// rateLimitFilter is the name of the filter with the rate limit, by which routes have others;
 	// empty where there is no such filter.
 	rateLimitFilter string
 }
 
-func chainPluginsOf(hcm *http_connection_managerpb.HttpConnectionManager, nodeID string, report reporter) chainPlugins {
-	p := chainPlugins{requestID: requestIDOf(hcm, report), tracing: tracingOf(hcm, nodeID, report)}
+func chainPluginsOf(hcm *http_connection_managerpb.HttpConnectionManager, options *Options, report reporter) chainPlugins {
+	p := chainPlugins{
+		requestID: requestIDOf(hcm, report),
+		tracing:   tracingOf(hcm, options.NodeID, report),
+		accessLog: accessLogOf(hcm, options.Profile, report),
+	}
 	for _, f := range hcm.GetHttpFilters() {
 		if messageName(f.GetTypedConfig()) != typeLocalRateLimit {
 			continue
@@ -51,6 +57,9 @@ func (p chainPlugins) onto(plugins apisix.Plugins) apisix.Plugins {
 	if p.rateLimit != nil {
 		out[pluginLimitReq] = p.rateLimit
 	}
+	if p.accessLog != nil {
+		out[pluginFileLogger] = p.accessLog
+	}
 	maps.Copy(out, plugins)
 	return out
 }
@@ -68,6 +77,15 @@ func (x *routeCompiler) withChainPlugins(branches []branch) []branch {
 		}
 	}
 	return branches
+}
+
+// answeredConfig returns the id of the plugin_config for requests that are not forwarded; empty where
+// they need none.
+func (x *routeCompiler) answeredConfig() string {
+	if x.chain.plugins.accessLog == nil {
+		return ""
+	}
+	return x.pluginConfig("answered", apisix.Plugins{pluginFileLogger: x.chain.plugins.accessLog})
 }
 
 // pluginConfig returns the id of a plugin_config of the chain, which it emits once.

@@ -13,6 +13,10 @@ func extensionCodes() []CodeInfo {
 			"Envoy sends requests to an endpoint when its first check has passed. APISIX's checks begin with the first request to the upstream, in each variant of it that routes need, and count whole seconds. They connect in plaintext. Answers with statuses that are not in use count neither as success nor as failure.",
 		},
 		{
+			codeAccessLog, SeverityInfo, "requests are logged to %s in JSON, by APISIX's file-logger plugin%s",
+			"The fields of a JSON format are kept, nested ones under names with a dot; a text format becomes fields named after its operators. APISIX adds the id of its route. Times are in seconds, sizes of requests include their headers, and addresses have no port. What APISIX has no variable for is left out, and where it cannot tell by a filter, it logs. Its processes must be allowed to open the file: where they run as another user than the one that started APISIX, /dev/stdout may not be one that they can. They write each line at once; without file-logger in the list of plugins, nothing is logged.",
+		},
+		{
 			codePersistentSession, SeverityInfo, "the session is kept by hashing the %s",
 			"Envoy writes the address of an endpoint into the cookie or header. In APISIX, it has a random value, and the endpoint follows from it: when endpoints come or go, a few sessions move. The endpoint of a new session is chosen at random.",
 		},

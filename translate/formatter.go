@@ -64,31 +64,13 @@ func (s headerScope) expand(rx *routeContext, value string) (template, unknown s
 // reference returns the template for a command operator.
 func (s headerScope) reference(rx *routeContext, operator, argument string) (template string, ok bool) {
 	profile := rx.options.Profile
-	variable := ""
+	variable := connectionVariable(operator, profile)
 	switch operator {
 	case "DOWNSTREAM_REMOTE_ADDRESS":
 		return apisix.Var("remote_addr") + ":" + apisix.Var("remote_port"), true
-	case "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT":
-		variable = "remote_addr"
-	case "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT":
-		variable = profile.PeerAddress()
-	case "DOWNSTREAM_REMOTE_PORT":
-		variable = "remote_port"
 	case "DOWNSTREAM_LOCAL_ADDRESS":
 		addr, port := profile.OriginalDestination()
 		return apisix.Var(addr) + ":" + apisix.Var(port), addr != "" && port != ""
-	case "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT":
-		variable, _ = profile.OriginalDestination()
-	case "DOWNSTREAM_LOCAL_PORT":
-		_, variable = profile.OriginalDestination()
-	case "DOWNSTREAM_PEER_URI_SAN":
-		variable = profile.PeerIdentity()
-	case "REQUESTED_SERVER_NAME":
-		variable = profile.SNI()
-	case "PROTOCOL":
-		variable = "server_protocol"
-	case "HOSTNAME":
-		variable = "hostname"
 	case "START_TIME":
 		if argument == "" {
 			variable = "time_iso8601"
@@ -113,6 +95,33 @@ func (s headerScope) reference(rx *routeContext, operator, argument string) (tem
 		return apisix.EscapeTemplate(rx.route.GetName()), true
 	}
 	return apisix.Var(variable), variable != ""
+}
+
+// connectionVariable returns the variable for a command operator that is about the connection of a
+// request, or the proxy; empty without one.
+func connectionVariable(operator string, profile Profile) string {
+	address, port := profile.OriginalDestination()
+	switch operator {
+	case "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT":
+		return "remote_addr"
+	case "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT":
+		return profile.PeerAddress()
+	case "DOWNSTREAM_REMOTE_PORT":
+		return "remote_port"
+	case "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT":
+		return address
+	case "DOWNSTREAM_LOCAL_PORT":
+		return port
+	case "DOWNSTREAM_PEER_URI_SAN":
+		return profile.PeerIdentity()
+	case "REQUESTED_SERVER_NAME":
+		return profile.SNI()
+	case "PROTOCOL":
+		return "server_protocol"
+	case "HOSTNAME":
+		return "hostname"
+	}
+	return ""
 }
 
 // requestVariable returns the variable for the argument of %REQ(…)%; empty for a choice of headers.

@@ -198,7 +198,7 @@ func (s *State) parseFilterChain(base Chain, fc *listenerpb.FilterChain, field s
 			d.broken = "its connection manager does not decode"
 			break
 		}
-		d.parseConnectionManager(hcm, s.options.NodeID, share)
+		d.parseConnectionManager(hcm, &s.options, share)
 		d.facts.mayHaveCertificate = looksAtCertificates(fc.GetTransportSocket())
 	case typeTCPProxy:
 		d.unclaimed = isUnclaimed(decode[tcp_proxypb.TcpProxy](last.GetTypedConfig()).GetCluster())
@@ -273,14 +273,14 @@ func (s *State) parseTransportSocket(d *chainDraft, ts *corepb.TransportSocket, 
 	}
 }
 
-func (d *chainDraft) parseConnectionManager(hcm *http_connection_managerpb.HttpConnectionManager, nodeID string, share reporter) {
+func (d *chainDraft) parseConnectionManager(hcm *http_connection_managerpb.HttpConnectionManager, options *Options, share reporter) {
 	for _, f := range hcm.GetHttpFilters() {
 		d.filters = append(d.filters, f.GetName())
 	}
 	restrictions, dormant, access := inspectHTTPFilters(hcm, share)
 	d.restrictions, d.dormant, d.accessFilters = append(d.restrictions, restrictions...), dormant, access
 	d.facts = requestFactsOf(hcm)
-	d.plugins = chainPluginsOf(hcm, nodeID, share)
+	d.plugins = chainPluginsOf(hcm, options, share)
 	switch {
 	case hcm.GetRds() != nil:
 		d.RouteConfig = hcm.GetRds().GetRouteConfigName()
@@ -303,9 +303,6 @@ func (d *chainDraft) parseConnectionManager(hcm *http_connection_managerpb.HttpC
 		}
 	}
 	share("request_normalization", "http_connection_manager")
-	if len(hcm.GetAccessLog()) > 0 {
-		share("telemetry_ignored", prefix+"access_log", "the access log")
-	}
 	d.streamIdleTimeout = positive(hcm.GetStreamIdleTimeout())
 	switch hcm.GetPathWithEscapedSlashesAction() {
 	case http_connection_managerpb.HttpConnectionManager_IMPLEMENTATION_SPECIFIC_DEFAULT, http_connection_managerpb.HttpConnectionManager_KEEP_UNCHANGED:

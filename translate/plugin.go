@@ -5,6 +5,7 @@ import "meshbridge/translate/apisix"
 // Names of the plugins that actions are made of.
 const (
 	pluginFaultInjection  = "fault-injection"
+	pluginFileLogger      = "file-logger"
 	pluginLimitConn       = "limit-conn"
 	pluginLimitReq        = "limit-req"
 	pluginProxyMirror     = "proxy-mirror"

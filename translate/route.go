@@ -79,6 +79,8 @@ func (x *routeCompiler) answerAll(what string, status int) {
 		URI:     "/*",
 		Vars:    x.guard,
 		Plugins: answer(status),
+
+		PluginConfigID: x.answeredConfig(),
 	})
 }
 
@@ -337,6 +339,8 @@ func (x *routeCompiler) emitBranch(r listedRoute, b branch, keys pathKeys, prior
 	if b.upstream != nil {
 		out.UpstreamID = b.upstream.id()
 		x.unit.refs[*b.upstream] = true
+	} else if b.pluginConfig == "" {
+		out.PluginConfigID = x.answeredConfig()
 	}
 	for _, ref := range b.extra {
 		x.unit.refs[ref] = true

@@ -4,8 +4,10 @@ package translate
 func operationSupport() []SupportSection {
 	return []SupportSection{
 		{"Telemetry", []Support{
-			{"access log to a file", "access_log", NotYet, "not set up; APISIX has its own", []Code{"telemetry_ignored"}, "bookinfo-client"},
-			{"access log to a service", "access_log, gRPC or OpenTelemetry", NotYet, "not set up", []Code{"telemetry_ignored"}, "bookinfo-client"},
+			{"access log to a file", "access_log", Approximate, "the file-logger plugin: JSON, with the fields that APISIX knows", []Code{codeAccessLog}, "filter-access-log"},
+			{"filters of access logs", "access_log.filter", Approximate, "by status and duration, also combined; others log every request", []Code{codeAccessLog}, "filter-access-log"},
+			{"access log of listeners and TCP", "Listener.access_log, tcp_proxy.access_log", NeedsCapture, "not set up", []Code{"telemetry_ignored"}, "listener-settings"},
+			{"access log to a service", "access_log, gRPC or OpenTelemetry", NotYet, "not set up", []Code{"telemetry_ignored"}, "filter-access-log"},
 			{"response flags", "%RESPONSE_FLAGS%", NotPossible, "APISIX has no such reasons", []Code{codeHeaderLeftOut}, "action-request-headers"},
 			{"Istio's metrics", "istio.stats filter", NotYet, "not counted; APISIX's prometheus plugin has metrics of its own", nil, "bookinfo-client"},
 			{"exchange of metadata about peers", "peer_metadata filters", NotPossible, "peers report this workload as unknown", nil, "bookinfo-client"},
