@@ -108,7 +108,7 @@ func (s *istiod) Run(ctx context.Context) error {
 			next, err = s.issue(ctx, root)
 		}
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the attempt failed because Run is to end
 		}
 		if err != nil {
 			wait := s.config.Backoff.wait(failures)

@@ -72,7 +72,7 @@ func (s *sds) Run(ctx context.Context) error {
 		started := time.Now()
 		err := s.connect(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the attempt failed because Run is to end
 		}
 		if time.Since(started) >= healthyAfter {
 			failures = 0
