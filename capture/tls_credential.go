@@ -18,7 +18,7 @@ import (
 
 // certificateSource returns the certificate of the moment, for one handshake; authoritySource the
 // authorities. They are safe for concurrent use, and answer with the same pointer as long as nothing
-// has changed. Errors are of reasonMissingCredential.
+// has changed. Errors are of tlsMissingCredential.
 type (
 	certificateSource func() (*tls.Certificate, error)
 	authoritySource   func() (*x509.CertPool, error)
@@ -79,7 +79,7 @@ func systemAuthorities() authoritySource {
 	return sync.OnceValues(func() (*x509.CertPool, error) {
 		pool, err := x509.SystemCertPool()
 		if err != nil {
-			return nil, refuse(reasonMissingCredential, "authorities of the system: %w", err)
+			return nil, refuse(tlsMissingCredential, "authorities of the system: %w", err)
 		}
 		return pool, nil
 	})
@@ -91,7 +91,7 @@ func (c credentials) current() (*identity.Identity, error) {
 			return current, nil
 		}
 	}
-	return nil, refuse(reasonMissingCredential, "the workload has no certificate yet")
+	return nil, refuse(tlsMissingCredential, "the workload has no certificate yet")
 }
 
 // trustDomain returns that of the workload, empty before there is one.
@@ -105,14 +105,14 @@ func (c credentials) trustDomain() string {
 }
 
 func missing[T any](secret string) func() (T, error) {
-	err := refuse(reasonMissingCredential, "secret %q has not arrived", secret)
+	err := refuse(tlsMissingCredential, "secret %q has not arrived", secret)
 	return func() (none T, _ error) { return none, err }
 }
 
 // parsed is a source of what came with the configuration.
 func parsed[T any](value T, err error) func() (T, error) {
 	if err != nil {
-		err = refuse(reasonMissingCredential, "%w", err)
+		err = refuse(tlsMissingCredential, "%w", err)
 	}
 	return func() (T, error) { return value, err }
 }
@@ -175,7 +175,7 @@ func (f *files[T]) current() (T, error) {
 		}
 	}
 	if !f.loaded {
-		f.err = refuse(reasonMissingCredential, "%w", err)
+		f.err = refuse(tlsMissingCredential, "%w", err)
 	} else if now != nil {
 		f.log.Warn("changed files cannot be used, the last content stays", slog.Any("files", f.paths), slog.Any("error", err))
 	}

@@ -141,7 +141,7 @@ func (c *clientTLS) config(o origination) (*tls.Config, error) {
 	var host string
 	if c.how.AutoSAN {
 		if host = name; host == "" {
-			return nil, refuse(reasonName, "the certificate is to be that of the server name, and there is none")
+			return nil, refuse(tlsName, "the certificate is to be that of the server name, and there is none")
 		}
 	}
 	config := c.base.Clone()

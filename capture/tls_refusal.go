@@ -13,48 +13,48 @@ import (
 	"time"
 )
 
-// reason says in one word why a TLS connection does not come about: the label of the metric, and what
+// tlsReason says in one word why a TLS connection does not come about: the label of the metric, and what
 // people search logs for.
-type reason string
+type tlsReason string
 
 // The reasons. The first are about the peer's certificate.
 const (
-	reasonNoCertificate    reason = "no_certificate"    // none was shown
-	reasonExpired          reason = "expired"           // it, or one of its chain, is no longer valid
-	reasonNotYetValid      reason = "not_yet_valid"     // it is not valid yet
-	reasonSelfSigned       reason = "self_signed"       // it has signed itself
-	reasonUnknownAuthority reason = "unknown_authority" // no authority that we know has issued it
-	reasonUsage            reason = "usage"             // it is not for servers, or not for clients
-	reasonNotSPIFFE        reason = "not_spiffe"        // it has no SPIFFE ID, or more than one name
-	reasonTrustDomain      reason = "trust_domain"      // its SPIFFE ID is of another trust domain
-	reasonName             reason = "name"              // none of its names is an expected one
-	reasonPin              reason = "pin"               // it is not one of those that are pinned
-	reasonRevoked          reason = "revoked"           // its authority has revoked it
-	reasonRevocationList   reason = "revocation_list"   // whether it is revoked cannot be told
-	reasonCertificate      reason = "certificate"       // it is wrong in another way
+	tlsNoCertificate    tlsReason = "no_certificate"    // none was shown
+	tlsExpired          tlsReason = "expired"           // it, or one of its chain, is no longer valid
+	tlsNotYetValid      tlsReason = "not_yet_valid"     // it is not valid yet
+	tlsSelfSigned       tlsReason = "self_signed"       // it has signed itself
+	tlsUnknownAuthority tlsReason = "unknown_authority" // no authority that we know has issued it
+	tlsUsage            tlsReason = "usage"             // it is not for servers, or not for clients
+	tlsNotSPIFFE        tlsReason = "not_spiffe"        // it has no SPIFFE ID, or more than one name
+	tlsTrustDomain      tlsReason = "trust_domain"      // its SPIFFE ID is of another trust domain
+	tlsName             tlsReason = "name"              // none of its names is an expected one
+	tlsPin              tlsReason = "pin"               // it is not one of those that are pinned
+	tlsRevoked          tlsReason = "revoked"           // its authority has revoked it
+	tlsRevocationList   tlsReason = "revocation_list"   // whether it is revoked cannot be told
+	tlsCertificate      tlsReason = "certificate"       // it is wrong in another way
 
-	reasonMissingCredential reason = "missing_credential" // we have no certificate or no authorities
-	reasonRefusedByPeer     reason = "refused_by_peer"    // the peer has sent an alert
-	reasonTimeout           reason = "timeout"            // the handshake took too long
-	reasonClosed            reason = "closed"             // the peer went away during the handshake
-	reasonProtocol          reason = "protocol"           // no common version or cipher suite, or garbage
+	tlsMissingCredential tlsReason = "missing_credential" // we have no certificate or no authorities
+	tlsRefusedByPeer     tlsReason = "refused_by_peer"    // the peer has sent an alert
+	tlsTimeout           tlsReason = "timeout"            // the handshake took too long
+	tlsClosed            tlsReason = "closed"             // the peer went away during the handshake
+	tlsProtocol          tlsReason = "protocol"           // no common version or cipher suite, or garbage
 )
 
 // refusal is an error with its reason.
 type refusal struct {
-	reason reason
+	reason tlsReason
 	err    error
 }
 
 func (r *refusal) Error() string { return r.err.Error() }
 func (r *refusal) Unwrap() error { return r.err }
 
-func refuse(why reason, format string, args ...any) *refusal {
+func refuse(why tlsReason, format string, args ...any) *refusal {
 	return &refusal{why, fmt.Errorf(format, args...)}
 }
 
 // reasonOf tells why a handshake has failed.
-func reasonOf(err error) reason {
+func reasonOf(err error) tlsReason {
 	var known *refusal
 	var network net.Error
 	switch {
@@ -62,16 +62,16 @@ func reasonOf(err error) reason {
 		return known.reason
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
 		errors.As(err, &network) && network.Timeout():
-		return reasonTimeout
+		return tlsTimeout
 	case isAlert(err):
-		return reasonRefusedByPeer
+		return tlsRefusedByPeer
 	case strings.Contains(err.Error(), "didn't provide a certificate"):
 		// crypto/tls has no value for it, and answers with the alert that says so.
-		return reasonNoCertificate
+		return tlsNoCertificate
 	case isClosed(err):
-		return reasonClosed
+		return tlsClosed
 	default:
-		return reasonProtocol
+		return tlsProtocol
 	}
 }
 
@@ -82,22 +82,22 @@ func isAlert(err error) bool {
 }
 
 // reasonOfChain tells why a certificate could not be verified.
-func reasonOfChain(err error, leaf *x509.Certificate, now time.Time) reason {
+func reasonOfChain(err error, leaf *x509.Certificate, now time.Time) tlsReason {
 	var invalid x509.CertificateInvalidError
 	var authority x509.UnknownAuthorityError
 	switch {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && now.Before(invalid.Cert.NotBefore):
-		return reasonNotYetValid
+		return tlsNotYetValid
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return reasonExpired
+		return tlsExpired
 	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
-		return reasonUsage
+		return tlsUsage
 	case errors.As(err, &authority) && isSelfSigned(leaf):
-		return reasonSelfSigned
+		return tlsSelfSigned
 	case errors.As(err, &authority):
-		return reasonUnknownAuthority
+		return tlsUnknownAuthority
 	default:
-		return reasonCertificate
+		return tlsCertificate
 	}
 }
 

@@ -73,7 +73,7 @@ func (t *tlsState) failed(ctx context.Context, direction string, err error, whic
 		return // we are stopping
 	}
 	attrs := append(which, slog.String("reason", string(why)), slog.Any("error", err))
-	if why == reasonClosed {
+	if why == tlsClosed {
 		t.log.LogAttrs(ctx, slog.LevelDebug, "TLS connection closed by its peer during the handshake", attrs...)
 		return
 	}

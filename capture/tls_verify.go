@@ -38,7 +38,7 @@ type verifier struct {
 // certificate must have, besides; empty for any. The error is a *refusal.
 func (v *verifier) verify(shown []*x509.Certificate, host string) error {
 	if len(shown) == 0 {
-		return refuse(reasonNoCertificate, "the peer has shown no certificate")
+		return refuse(tlsNoCertificate, "the peer has shown no certificate")
 	}
 	leaf := shown[0]
 	if err := v.verifyChain(shown); err != nil {
@@ -53,7 +53,7 @@ func (v *verifier) verify(shown []*x509.Certificate, host string) error {
 		}
 	}
 	if host != "" && !matchesHost(leaf, host) {
-		return refuse(reasonName, "the certificate of %s is not for host %q", describe(leaf), host)
+		return refuse(tlsName, "the certificate of %s is not for host %q", describe(leaf), host)
 	}
 	if len(v.sans) > 0 && !slices.ContainsFunc(v.sans, func(m translate.SANMatch) bool { return matches(leaf, m) }) {
 		return v.unexpected(leaf)
@@ -88,11 +88,11 @@ func (v *verifier) verifyChain(shown []*x509.Certificate) error {
 
 func verifySPIFFE(leaf *x509.Certificate) error {
 	if len(leaf.URIs) != 1 {
-		return refuse(reasonNotSPIFFE, "the certificate of %s has %d URIs: a workload has one, its SPIFFE ID",
+		return refuse(tlsNotSPIFFE, "the certificate of %s has %d URIs: a workload has one, its SPIFFE ID",
 			describe(leaf), len(leaf.URIs))
 	}
 	if _, err := trustDomainOf(leaf.URIs[0].String()); err != nil {
-		return refuse(reasonNotSPIFFE, "the certificate's URI %q is no SPIFFE ID: %w", leaf.URIs[0].String(), err)
+		return refuse(tlsNotSPIFFE, "the certificate's URI %q is no SPIFFE ID: %w", leaf.URIs[0].String(), err)
 	}
 	return nil
 }
@@ -107,10 +107,10 @@ func (v *verifier) unexpected(leaf *x509.Certificate) error {
 	if v.mesh {
 		domain, _ := trustDomainOf(leaf.URIs[0].String())
 		if domain != v.trustDomain() {
-			return refuse(reasonTrustDomain, "trust domain %q of %s is not ours; wanted is %s", domain, describe(leaf), wanted)
+			return refuse(tlsTrustDomain, "trust domain %q of %s is not ours; wanted is %s", domain, describe(leaf), wanted)
 		}
 	}
-	return refuse(reasonName, "the certificate of %s has none of the expected names; wanted is %s", describe(leaf), wanted)
+	return refuse(tlsName, "the certificate of %s has none of the expected names; wanted is %s", describe(leaf), wanted)
 }
 
 // matches tells whether one of the certificate's names is what m wants.
@@ -198,7 +198,7 @@ func (p pins) verify(leaf *x509.Certificate) error {
 	if slices.ContainsFunc(p.keys, is(key[:])) || slices.ContainsFunc(p.certificates, is(certificate[:])) {
 		return nil
 	}
-	return refuse(reasonPin, "the certificate of %s is not one of those that are pinned", describe(leaf))
+	return refuse(tlsPin, "the certificate of %s is not one of those that are pinned", describe(leaf))
 }
 
 // revocationLists are the CRLs of authorities.
@@ -227,7 +227,7 @@ func newRevocationLists(text []byte) revocationLists {
 // chain must have a list that is valid now.
 func (r revocationLists) verify(chains [][]*x509.Certificate, now time.Time) error {
 	if r.err != nil {
-		return refuse(reasonRevocationList, "%w", r.err)
+		return refuse(tlsRevocationList, "%w", r.err)
 	}
 	if len(r.lists) == 0 {
 		return nil
@@ -249,11 +249,11 @@ func (r revocationLists) verifyChain(chain []*x509.Certificate, now time.Time) e
 	for i, c := range chain[:len(chain)-1] {
 		list, err := r.of(chain[i+1], now)
 		if err != nil {
-			return refuse(reasonRevocationList, "whether the certificate of %s is revoked: %w", describe(c), err)
+			return refuse(tlsRevocationList, "whether the certificate of %s is revoked: %w", describe(c), err)
 		}
 		for _, entry := range list.RevokedCertificateEntries {
 			if entry.SerialNumber.Cmp(c.SerialNumber) == 0 {
-				return refuse(reasonRevoked, "the certificate of %s is revoked", describe(c))
+				return refuse(tlsRevoked, "the certificate of %s is revoked", describe(c))
 			}
 		}
 	}
