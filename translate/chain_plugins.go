@@ -87,20 +87,3 @@ func (x *routeCompiler) answeredConfig() string {
 	}
 	return x.pluginConfig("answered", apisix.Plugins{pluginFileLogger: x.chain.plugins.accessLog})
 }
-
-// pluginConfig returns the id of a plugin_config of the chain, which it emits once.
-func (x *routeCompiler) pluginConfig(what string, plugins apisix.Plugins) string {
-	id := apisix.ID("pc", x.chain.Key+"."+what, canonicalKey(x.chain.Key, what))
-	if x.pluginConfigs[id] {
-		return id
-	}
-	x.pluginConfigs[id] = true
-	config := &apisix.PluginConfig{ID: id, Name: apisix.Name(x.chain.Key + "|" + what), Labels: x.labels(nil), Plugins: plugins}
-	o, err := encode(apisix.KindPluginConfig, id, config, config.Validate(x.state.options.APISIXVersion))
-	if err != nil { // routes that refer to what is not there answer 503
-		x.reporter("", "")("invalid_object", "", "plugin_config "+config.Name, err)
-		return id
-	}
-	x.unit.objects = append(x.unit.objects, o)
-	return id
-}

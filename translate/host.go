@@ -19,6 +19,8 @@ import (
 // placement is one way in which a virtual host receives requests.
 type placement struct {
 	vhost *routepb.VirtualHost
+	// index is that of the virtual host in its route configuration.
+	index int
 	// hosts is nil in placements without hosts.
 	hosts []string
 	conds []apisix.Cond
@@ -44,41 +46,38 @@ func placeVirtualHosts(config *routepb.RouteConfiguration, report func(vhost *ro
 	}
 	var prefixes []prefixPlacement
 	var rest []placement
-	taken := map[string]string{}
-	for _, v := range config.GetVirtualHosts() {
-		report := report(v)
+	taken := make(map[string]*routepb.VirtualHost, len(config.GetVirtualHosts()))
+	for i, v := range config.GetVirtualHosts() {
 		var hosts []string
-		own := map[string]bool{}
 		for _, domain := range v.GetDomains() {
 			host, port := cutPort(domain)
 			if port != "" && !config.GetIgnorePortInHostMatching() && !slices.Contains(v.GetDomains(), host) {
-				report("domain_port", "domains", domain, host)
+				report(v)("domain_port", "domains", domain, host)
 			}
 			host = canonicalHost(host)
-			if own[host] {
-				continue // such as "reviews." beside "reviews"
-			}
-			if other, ok := taken[host]; ok {
-				report("domain_taken", "domains", domain, other)
+			if other := taken[host]; other != nil {
+				if other != v { // and not such as "reviews." beside "reviews"
+					report(v)("domain_taken", "domains", domain, other.GetName())
+				}
 				continue
 			}
-			taken[host], own[host] = v.GetName(), true
+			taken[host] = v
 			prefix, wildcard := strings.CutSuffix(host, "*")
 			switch {
 			case host == "*":
-				rest = append(rest, placement{vhost: v, suffix: "*"})
+				rest = append(rest, placement{vhost: v, index: i, suffix: "*"})
 			case wildcard && !strings.Contains(prefix, "*"):
 				prefixes = append(prefixes, prefixPlacement{
-					placement{vhost: v, suffix: host, conds: []apisix.Cond{apisix.Match("host", `\A`+apisix.QuoteRegex(prefix)+`.`)}}, len(prefix),
+					placement{vhost: v, index: i, suffix: host, conds: []apisix.Cond{apisix.Match("host", `\A`+apisix.QuoteRegex(prefix)+`.`)}}, len(prefix),
 				})
 			case validHost(host):
 				hosts = append(hosts, host)
 			default:
-				report("domain_invalid", "domains", domain)
+				report(v)("domain_invalid", "domains", domain)
 			}
 		}
 		if len(hosts) > 0 {
-			hosted = append(hosted, placement{vhost: v, hosts: hosts})
+			hosted = append(hosted, placement{vhost: v, index: i, hosts: hosts})
 		}
 	}
 	slices.SortStableFunc(prefixes, func(a, b prefixPlacement) int {
@@ -92,11 +91,11 @@ func placeVirtualHosts(config *routepb.RouteConfiguration, report func(vhost *ro
 
 // cutPort splits "host:port"; the colons of an IPv6 address are no ports.
 func cutPort(domain string) (host, port string) {
-	if _, err := netip.ParseAddr(domain); err == nil {
-		return domain, ""
-	}
 	i := strings.LastIndexByte(domain, ':')
 	if i < 0 || strings.HasSuffix(domain, "]") {
+		return domain, ""
+	}
+	if _, err := netip.ParseAddr(domain); err == nil {
 		return domain, ""
 	}
 	if digits := domain[i+1:]; digits == "" || digits != "*" && strings.Trim(digits, "0123456789") != "" {

@@ -2,7 +2,6 @@ package translate
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,18 +11,19 @@ import (
 	"meshbridge/translate/apisix"
 )
 
-// chainUnit is what one chain becomes.
+// chainUnit is what one chain becomes. When it has been published, it is immutable.
 type chainUnit struct {
-	chain       *Chain
-	objects     []apisix.Object
-	diagnostics []Diagnostic
-	// refs are the upstreams that the routes refer to, and facts the clusters whose facts were
-	// asked for.
-	refs  map[upstreamRef]bool
-	facts map[string]bool
+	chain *Chain
+	// parts are the chain's virtual hosts, by group, and the rest, which is groupRest.
+	parts map[string]*chainPart
 	// priorities of the routes by group and key, kept for the next time.
 	priorities map[string]map[string]int
+	// pluginConfigs are the chain's plugin_configs, by id.
+	pluginConfigs map[string]pluginConfigUnit
 }
+
+// groupRest is the group of the routes without hosts.
+const groupRest = "*"
 
 // routeCompiler compiles the routes of one chain.
 type routeCompiler struct {
@@ -33,22 +33,30 @@ type routeCompiler struct {
 	config *routepb.RouteConfiguration
 	// resource is the subject of diagnostics.
 	resource string
-	previous map[string]map[string]int
-	unit     *chainUnit
-	// pluginConfigs has the ids of the chain's plugin_configs that are emitted.
-	pluginConfigs map[string]bool
+	// previous is the unit of the translation before, or nil. sameChain tells that there is one, and
+	// that it is of an equal chain.
+	previous  *chainUnit
+	sameChain bool
+	unit      *chainUnit
+	// part is what is being compiled.
+	part *chainPart
+	// hostNames are of virtual hosts that share their names with earlier ones.
+	hostNames map[*routepb.VirtualHost]string
 }
 
 // compileChain translates the routes of a chain. config is nil where it has not arrived.
-func (s *State) compileChain(c *Chain, config *routepb.RouteConfiguration, previous map[string]map[string]int) *chainUnit {
-	u := &chainUnit{chain: c, refs: map[upstreamRef]bool{}, facts: map[string]bool{}, priorities: map[string]map[string]int{}}
+func (s *State) compileChain(c *Chain, config *routepb.RouteConfiguration, previous *chainUnit) *chainUnit {
+	rest := &chainPart{}
+	u := &chainUnit{
+		chain: c, parts: map[string]*chainPart{groupRest: rest}, priorities: map[string]map[string]int{}, pluginConfigs: map[string]pluginConfigUnit{},
+	}
 	if c.NotServed != "" {
 		return u
 	}
 	guard, _, _ := c.guard(s.options.Profile)
 	x := &routeCompiler{
 		state: s, chain: c, guard: guard, config: config, resource: "RouteConfiguration " + c.RouteConfig,
-		previous: previous, unit: u, pluginConfigs: map[string]bool{},
+		previous: previous, sameChain: previous != nil && previous.chain.equal(c), unit: u, part: rest,
 	}
 	switch {
 	case len(c.Denied) > 0:
@@ -67,7 +75,7 @@ func (s *State) compileChain(c *Chain, config *routepb.RouteConfiguration, previ
 }
 
 func (x *routeCompiler) reporter(field, origin string) reporter {
-	return x.state.reporter(&x.unit.diagnostics, x.resource, field, origin)
+	return x.state.reporter(&x.part.diagnostics, x.resource, field, origin)
 }
 
 // answerAll emits the only route of a chain.
@@ -98,27 +106,67 @@ func (x *routeCompiler) put(r *apisix.Route) {
 		x.reporter("", r.Desc)("invalid_object", "", "route "+r.Name, err)
 		return
 	}
-	x.unit.objects = append(x.unit.objects, o)
+	x.part.objects = append(x.part.objects, o)
 }
 
 func (x *routeCompiler) compileVirtualHosts() {
+	x.nameVirtualHosts()
 	report := func(v *routepb.VirtualHost) reporter {
 		return x.reporter(virtualHostField(v), origin(v.GetMetadata()))
 	}
 	hosted, hostless := placeVirtualHosts(x.config, report)
-	compiled := map[*routepb.VirtualHost][]compiledRoute{}
-	for _, v := range x.config.GetVirtualHosts() {
-		compiled[v] = x.compileVirtualHost(v)
-	}
+	sums := x.state.newPartSums(x.chain, x.config)
+	rest := x.part
+	placed := make([]bool, len(x.config.GetVirtualHosts()))
 	for _, p := range hosted {
-		x.emit("host:"+p.vhost.GetName(), x.listed(p, compiled[p.vhost]))
+		placed[p.index] = true
+		group, sum := "host:"+x.hostName(p.vhost), sums.of(p)
+		if x.reuse(group, sum) {
+			continue
+		}
+		x.part = &chainPart{sum: sum}
+		x.unit.parts[group] = x.part
+		x.emit(group, x.listed(p, x.compileVirtualHost(p.vhost)))
 	}
+	x.part = rest
 	// Those without hosts share the same part of the router.
+	compiled := map[*routepb.VirtualHost][]compiledRoute{}
 	var list []listedRoute
 	for _, p := range hostless {
+		placed[p.index] = true
+		if compiled[p.vhost] == nil {
+			compiled[p.vhost] = x.compileVirtualHost(p.vhost)
+		}
 		list = append(list, x.listed(p, compiled[p.vhost])...)
 	}
-	x.emit("*", list)
+	x.emit(groupRest, list)
+	for i, v := range x.config.GetVirtualHosts() {
+		if !placed[i] {
+			x.compileVirtualHost(v) // for what there is to report
+		}
+	}
+}
+
+// nameVirtualHosts gives virtual hosts names of their own: Envoy does not ask for that.
+func (x *routeCompiler) nameVirtualHosts() {
+	seen := make(map[string]int, len(x.config.GetVirtualHosts()))
+	for _, v := range x.config.GetVirtualHosts() {
+		if n := seen[v.GetName()]; n > 0 {
+			if x.hostNames == nil {
+				x.hostNames = map[*routepb.VirtualHost]string{}
+			}
+			x.hostNames[v] = canonicalKey(v.GetName(), "#"+strconv.Itoa(n))
+		}
+		seen[v.GetName()]++
+	}
+}
+
+// hostName is the name of a virtual host in keys.
+func (x *routeCompiler) hostName(v *routepb.VirtualHost) string {
+	if name, shared := x.hostNames[v]; shared {
+		return name
+	}
+	return v.GetName()
 }
 
 func virtualHostField(v *routepb.VirtualHost) string {
@@ -197,7 +245,7 @@ func redirectToTLS() apisix.Plugins {
 
 func (x *routeCompiler) terminal(v *routepb.VirtualHost, what string, plugins apisix.Plugins) compiledRoute {
 	return compiledRoute{
-		key:      canonicalKey(x.chain.Key, x.config.GetName(), v.GetName(), what),
+		key:      canonicalKey(x.chain.Key, x.config.GetName(), x.hostName(v), what),
 		name:     strings.Join([]string{x.chain.Key, v.GetName(), what}, "|"),
 		readable: x.readable(v, what),
 		desc:     origin(v.GetMetadata()),
@@ -228,7 +276,7 @@ func (x *routeCompiler) compileRoute(v *routepb.VirtualHost, r *routepb.Route, f
 	if c.match.never {
 		return c
 	}
-	c.key = canonicalKey(x.chain.Key, x.config.GetName(), v.GetName(), r.GetName(), c.match.fingerprint())
+	c.key = canonicalKey(x.chain.Key, x.config.GetName(), x.hostName(v), r.GetName(), c.match.fingerprint())
 	refused, common, restrictions := x.accessOf(v, r, report)
 	restrictions = append(restrictions, restrictionsOfRoute(x.chain, x.config, v, r)...)
 	if denied := x.state.enforcement(restrictions, "the route", report); len(denied) > 0 {
@@ -252,8 +300,9 @@ func (x *routeCompiler) compileRoute(v *routepb.VirtualHost, r *routepb.Route, f
 }
 
 func (x *routeCompiler) facts(cluster string) clusterFacts {
-	x.unit.facts[cluster] = true
-	return x.state.clusterFacts(cluster)
+	facts := x.state.clusterFacts(cluster)
+	x.part.facts = add(x.part.facts, knownFacts{cluster, facts})
+	return facts
 }
 
 // fingerprint tells routes apart that have the same name. It says what the route matches, and
@@ -295,7 +344,11 @@ func (x *routeCompiler) emit(group string, list []listedRoute) {
 		}
 	}
 	keys := hoist(tests)
-	priorities := allocatePriorities(ranks, x.previous[group])
+	var previous map[string]int
+	if x.previous != nil {
+		previous = x.previous.priorities[group]
+	}
+	priorities := allocatePriorities(ranks, previous)
 	x.unit.priorities[group] = priorities
 	for i, r := range list {
 		priority := terminalPriority
@@ -338,21 +391,12 @@ func (x *routeCompiler) emitBranch(r listedRoute, b branch, keys pathKeys, prior
 	}
 	if b.upstream != nil {
 		out.UpstreamID = b.upstream.id()
-		x.unit.refs[*b.upstream] = true
+		x.part.refs = add(x.part.refs, *b.upstream)
 	} else if b.pluginConfig == "" {
 		out.PluginConfigID = x.answeredConfig()
 	}
 	for _, ref := range b.extra {
-		x.unit.refs[ref] = true
+		x.part.refs = add(x.part.refs, ref)
 	}
 	x.put(out)
-}
-
-// clusters returns the clusters that the unit depends on, by reference or for facts.
-func (u *chainUnit) clusters() map[string]bool {
-	out := maps.Clone(u.facts)
-	for ref := range u.refs {
-		out[ref.cluster] = true
-	}
-	return out
 }

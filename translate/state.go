@@ -45,7 +45,7 @@ type State struct {
 
 	// Who depends on what.
 	configUsers   index // RDS name -> chain keys
-	clusterUsers  index // cluster -> chain keys that asked for its facts or refer to it
+	clusterUsers  usage // cluster -> chain keys, counting what asked for its facts or refers to it
 	endpointUsers index // EDS service name -> clusters
 	nameUsers     index // DNS name -> clusters
 
@@ -65,6 +65,26 @@ func (x index) add(name, user string) {
 
 func (x index) remove(name, user string) {
 	delete(x[name], user)
+	if len(x[name]) == 0 {
+		delete(x, name)
+	}
+}
+
+// usage maps a name to its users, and to how often they use it.
+type usage map[string]map[string]int
+
+func (x usage) add(name, user string) {
+	if x[name] == nil {
+		x[name] = map[string]int{}
+	}
+	x[name][user]++
+}
+
+func (x usage) remove(name, user string) {
+	x[name][user]--
+	if x[name][user] == 0 {
+		delete(x[name], user)
+	}
 	if len(x[name]) == 0 {
 		delete(x, name)
 	}
@@ -95,7 +115,7 @@ func New(opts Options) (*State, error) {
 		clusters:      map[string]*clusterUnit{},
 		credentials:   map[string]*credential{},
 		configUsers:   index{},
-		clusterUsers:  index{},
+		clusterUsers:  usage{},
 		endpointUsers: index{},
 		nameUsers:     index{},
 		objects:       newObjectSet(),
@@ -213,7 +233,9 @@ func (p *step) changed(k xds.Key) {
 		if u := s.clusters[k.Name]; u != nil {
 			p.clusters[k.Name] = true
 			if s.refreshCluster(u) {
-				maps.Copy(p.chains, s.clusterUsers[k.Name])
+				for key := range s.clusterUsers[k.Name] {
+					p.chains[key] = true
+				}
 			}
 		}
 	case xds.EndpointType:
@@ -281,11 +303,7 @@ func (p *step) compileChains() {
 		old := s.units[key]
 		var unit *chainUnit
 		if c := s.byKey[key]; c != nil && c.NotServed == "" {
-			var previous map[string]map[string]int
-			if old != nil {
-				previous = old.priorities
-			}
-			unit = s.compileChain(c, s.routeConfig(c), previous)
+			unit = s.compileChain(c, s.routeConfig(c), old)
 			s.units[key] = unit
 		} else {
 			delete(s.units, key)
@@ -296,7 +314,7 @@ func (p *step) compileChains() {
 		p.reported = true
 		p.serverNames = p.serverNames || s.byKey[key] != nil && s.byKey[key].Terminated && s.byKey[key].hasWildcard()
 		p.reference(key, old, unit)
-		p.publish("chain "+key, unit)
+		p.publish("chain "+key, old, unit)
 	}
 }
 
@@ -307,15 +325,31 @@ func (s *State) routeConfig(c *Chain) *routepb.RouteConfiguration {
 	return resource[*routepb.RouteConfiguration](s.snapshot, xds.RouteType, c.RouteConfig)
 }
 
-// publish replaces the objects of a chain.
-func (p *step) publish(owner string, unit *chainUnit) {
-	var objects []apisix.Object
-	if unit != nil {
-		objects = unit.objects
-		unit.objects = nil // the set has them
+// publish replaces the objects of a chain, of those of its parts that are others than before.
+func (p *step) publish(owner string, old, unit *chainUnit) {
+	s := p.state
+	var before, after map[string]*chainPart
+	if old != nil {
+		before = old.parts
 	}
-	for _, collision := range p.state.objects.replace(owner, objects) {
-		p.state.reporter(&unit.diagnostics, "RouteConfiguration "+unit.chain.RouteConfig, "", "")("id_collision", "", collision)
+	if unit != nil {
+		after = unit.parts
+	}
+	for group := range before {
+		if after[group] == nil {
+			s.objects.replace(owner+keySeparator+group, nil)
+		}
+	}
+	for _, group := range slices.Sorted(maps.Keys(after)) {
+		part := after[group]
+		if part == before[group] {
+			continue
+		}
+		objects := part.objects
+		part.objects = nil // the set has them
+		for _, collision := range s.objects.replace(owner+keySeparator+group, objects) {
+			s.reporter(&part.diagnostics, "RouteConfiguration "+unit.chain.RouteConfig, "", "")("id_collision", "", collision)
+		}
 	}
 }
 
@@ -336,37 +370,41 @@ func (p *step) compileSSLs() {
 // reference moves a chain's references from what it was to what it is.
 func (p *step) reference(key string, old, unit *chainUnit) {
 	s := p.state
-	var before, after map[string]bool
-	var refsBefore, refsAfter map[upstreamRef]bool
+	var before, after map[string]*chainPart
 	if old != nil {
-		before, refsBefore = old.clusters(), old.refs
+		before = old.parts
 	}
 	if unit != nil {
-		after, refsAfter = unit.clusters(), unit.refs
+		after = unit.parts
 	}
-	for ref := range refsAfter {
-		if !refsBefore[ref] && s.cluster(ref.cluster).retain(ref.variant) {
-			p.clusters[ref.cluster] = true
+	for group, part := range after {
+		if part == before[group] {
+			continue
 		}
-	}
-	for ref := range refsBefore {
-		if !refsAfter[ref] && s.cluster(ref.cluster).release(ref.variant) {
-			p.clusters[ref.cluster] = true
+		for _, ref := range part.refs {
+			if s.cluster(ref.cluster).retain(ref.variant) {
+				p.clusters[ref.cluster] = true
+			}
 		}
-	}
-	for name := range after {
-		if !before[name] {
+		for name := range part.clusters() {
 			s.cluster(name)
 			s.clusterUsers.add(name, key)
 		}
 	}
-	for name := range before {
-		if after[name] {
+	for group, part := range before {
+		if part == after[group] {
 			continue
 		}
-		s.clusterUsers.remove(name, key)
-		if s.clusterUsers[name] == nil {
-			p.clusters[name] = true // to be dropped
+		for _, ref := range part.refs {
+			if s.cluster(ref.cluster).release(ref.variant) {
+				p.clusters[ref.cluster] = true
+			}
+		}
+		for name := range part.clusters() {
+			s.clusterUsers.remove(name, key)
+			if s.clusterUsers[name] == nil {
+				p.clusters[name] = true // to be dropped
+			}
 		}
 	}
 }
@@ -432,7 +470,9 @@ func (s *State) reporter(to *[]Diagnostic, resource, prefix, from string) report
 func (s *State) collectDiagnostics() bool {
 	all := slices.Concat(s.table.diagnostics, s.sslDiagnostics)
 	for _, u := range s.units {
-		all = append(all, u.diagnostics...)
+		for _, part := range u.parts {
+			all = append(all, part.diagnostics...)
+		}
 	}
 	for _, u := range s.clusters {
 		all = append(all, u.diagnostics...)

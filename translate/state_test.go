@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointpb "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -91,20 +92,47 @@ func randomChange(tb testing.TB, rng *rand.Rand, r *xds.Resource) *xds.Resource 
 	m = proto.Clone(m)
 	switch m := m.(type) {
 	case *routepb.RouteConfiguration:
-		for _, v := range m.GetVirtualHosts() {
+		one := rng.IntN(2 * len(m.GetVirtualHosts())) // as often, one of them
+		for i, v := range m.GetVirtualHosts() {
+			if one < len(m.GetVirtualHosts()) && i != one {
+				continue
+			}
 			rng.Shuffle(len(v.GetRoutes()), func(i, j int) { v.Routes[i], v.Routes[j] = v.GetRoutes()[j], v.GetRoutes()[i] })
 			if len(v.GetRoutes()) > 0 && rng.IntN(3) == 0 {
 				v.Routes = v.GetRoutes()[1:]
 			}
 		}
+		randomVirtualHosts(rng, m)
 	case *clusterpb.Cluster:
-		m.ConnectTimeout = durationpb.New(durationpb.New(0).AsDuration() + 1e9*1)
+		m.ConnectTimeout = durationpb.New(time.Duration(1+rng.IntN(3)) * time.Second)
 	case *endpointpb.ClusterLoadAssignment:
 		if len(m.GetEndpoints()) > 0 {
 			m.Endpoints = m.GetEndpoints()[1:]
 		}
 	}
 	return newResource(tb, r.Name, m)
+}
+
+// randomVirtualHosts removes a virtual host, moves a domain to another one, or adds one with the same
+// name, and sometimes changes what is for all of them.
+func randomVirtualHosts(rng *rand.Rand, config *routepb.RouteConfiguration) {
+	hosts := config.GetVirtualHosts()
+	if len(hosts) < 2 {
+		return
+	}
+	i := rng.IntN(len(hosts) - 1)
+	switch rng.IntN(8) {
+	case 0:
+		config.VirtualHosts = slices.Delete(hosts, i, i+1)
+	case 1:
+		hosts[i].Domains = append(hosts[i].GetDomains(), hosts[i+1].GetDomains()...)
+	case 2:
+		twin := proto.CloneOf(hosts[i])
+		twin.Domains = []string{"twin.example"}
+		config.VirtualHosts = append(hosts, twin)
+	case 3:
+		config.RequestHeadersToRemove = []string{"x-removed"}
+	}
 }
 
 // randomInputs are about the scenarios with a ServiceEntry and with a slow start.
@@ -170,10 +198,10 @@ func TestApplyingStepByStepEqualsTranslatingAtOnce(t *testing.T) {
 					assertReferencesExist(t, s)
 				}
 				r := s.Apply(Input{Snapshot: &xds.Snapshot{}, All: true})
-				if len(r.Put) > 0 || len(objectsOf(s)) > 0 || len(s.Diagnostics()) > 0 || len(s.clusters) > 0 || len(s.units) > 0 {
+				if len(r.Put) > 0 || len(objectsOf(s)) > 0 || len(s.Diagnostics()) > 0 || len(s.clusters) > 0 || len(s.clusterUsers) > 0 || len(s.units) > 0 {
 					t.Errorf("an empty world leaves %d objects, %v, %d clusters", len(objectsOf(s)), s.Diagnostics(), len(s.clusters))
 				}
-				for what, x := range map[string]index{"configs": s.configUsers, "clusters": s.clusterUsers, "endpoints": s.endpointUsers, "names": s.nameUsers} {
+				for what, x := range map[string]index{"configs": s.configUsers, "endpoints": s.endpointUsers, "names": s.nameUsers} {
 					if len(x) > 0 {
 						t.Errorf("an empty world leaves users of %s: %v", what, slices.Collect(maps.Keys(x)))
 					}
@@ -195,11 +223,13 @@ func assertReferencesExist(tb testing.TB, s *State) {
 	}
 	referenced := map[string]bool{}
 	for _, u := range s.units {
-		for ref := range u.refs {
-			key := "upstreams/" + ref.id()
-			referenced[key] = true
-			if _, ok := objects[key]; !ok {
-				tb.Fatalf("chain %s refers to %s, which does not exist", u.chain.Key, key)
+		for _, part := range u.parts {
+			for _, ref := range part.refs {
+				key := "upstreams/" + ref.id()
+				referenced[key] = true
+				if _, ok := objects[key]; !ok {
+					tb.Fatalf("chain %s refers to %s, which does not exist", u.chain.Key, key)
+				}
 			}
 		}
 	}

@@ -18,7 +18,7 @@ type xdsMessage = proto.Message
 type clusterUnit struct {
 	name  string
 	facts clusterFacts
-	// references counts the chains that refer to each variant.
+	// references counts the references to each variant.
 	references  map[variant]int
 	diagnostics []Diagnostic
 	// endpoints is the name of its EDS resource, and names are the host names that are resolved for it.

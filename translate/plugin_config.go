@@ -1,0 +1,37 @@
+package translate
+
+import "meshbridge/translate/apisix"
+
+// pluginConfigUnit is a plugin_config of a chain.
+type pluginConfigUnit struct {
+	object  apisix.Object
+	invalid error
+}
+
+// pluginConfig returns the id of a plugin_config of the chain, which is the same for all its routes
+// and emitted once.
+func (x *routeCompiler) pluginConfig(what string, plugins apisix.Plugins) string {
+	id := apisix.ID("pc", x.chain.Key+"."+what, canonicalKey(x.chain.Key, what))
+	x.part.pluginConfigs = add(x.part.pluginConfigs, id)
+	x.emitPluginConfig(id, func() pluginConfigUnit {
+		config := &apisix.PluginConfig{ID: id, Name: apisix.Name(x.chain.Key + "|" + what), Labels: x.labels(nil), Plugins: plugins}
+		o, err := encode(apisix.KindPluginConfig, id, config, config.Validate(x.state.options.APISIXVersion))
+		return pluginConfigUnit{o, err}
+	})
+	return id
+}
+
+// emitPluginConfig adds a plugin_config to the rest of the chain, unless it is there.
+func (x *routeCompiler) emitPluginConfig(id string, config func() pluginConfigUnit) {
+	if _, there := x.unit.pluginConfigs[id]; there {
+		return
+	}
+	c := config()
+	x.unit.pluginConfigs[id] = c
+	rest := x.unit.parts[groupRest]
+	if c.invalid != nil { // routes that refer to what is not there answer 503
+		x.state.reporter(&rest.diagnostics, x.resource, "", "")("invalid_object", "", "plugin_config "+id, c.invalid)
+		return
+	}
+	rest.objects = append(rest.objects, c.object)
+}
