@@ -61,6 +61,9 @@ func (ca *CA) Intermediate(tb testing.TB, name string) *CA {
 	return below
 }
 
+// Key returns the authority's key.
+func (ca *CA) Key() crypto.Signer { return ca.key }
+
 // RootPEM returns the certificate of the root.
 func (ca *CA) RootPEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.root.Raw})
