@@ -200,17 +200,18 @@ func TestAnUpdateNamesExactlyWhatChanged(t *testing.T) {
 }
 
 func TestAnOpaqueTypeWithoutANameIsKept(t *testing.T) {
+	const unknown = xdstest.ProxyConfigType
 	for name, world := range variants() {
 		t.Run(name, func(t *testing.T) {
 			srv := xdstest.NewServer(t)
-			table := xdstest.Any(staticCluster("stands for any bytes"))
-			table.TypeUrl = xds.NameTableType
-			srv.SetRaw("", table)
-			_, o := connectWith(t, xds.Config{Address: srv.Addr(), StateOfTheWorld: world, Types: []string{xds.NameTableType}})
-			u := o.wait("name table", everything)
-			r := u.Snapshot.Get(xds.Key{Type: xds.NameTableType})
-			if r == nil || string(r.Body.GetValue()) != string(table.GetValue()) {
-				t.Errorf("name table %v", r)
+			opaque := xdstest.Any(staticCluster("stands for any bytes"))
+			opaque.TypeUrl = unknown
+			srv.SetRaw("", opaque)
+			_, o := connectWith(t, xds.Config{Address: srv.Addr(), StateOfTheWorld: world, Types: []string{unknown}})
+			u := o.wait("resource", everything)
+			r := u.Snapshot.Get(xds.Key{Type: unknown})
+			if r == nil || string(r.Body.GetValue()) != string(opaque.GetValue()) {
+				t.Errorf("resource %v", r)
 			}
 		})
 	}

@@ -46,6 +46,9 @@ type Config struct {
 	// Types are the type URLs to subscribe to, in the order of the first requests; default:
 	// clusters and listeners as a whole, and the endpoints, routes and secrets that these name.
 	Types []string
+	// NameTable subscribes to the name table, too (NameTableType): what a DNS server in front of the
+	// application answers. istiod sends one to any proxy that asks.
+	NameTable bool
 	// Backoff is the time between streams.
 	Backoff Backoff
 	// MaxReceiveBytes limits one response; default 256 MiB. istiod sends all resources of a type
@@ -84,6 +87,9 @@ func New(config Config) (*Client, error) {
 	if len(config.Types) == 0 {
 		// The order in which Envoy asks and istiod pushes.
 		config.Types = []string{ClusterType, EndpointType, ListenerType, RouteType, SecretType}
+	}
+	if config.NameTable && !slices.Contains(config.Types, NameTableType) {
+		config.Types = append(slices.Clone(config.Types), NameTableType)
 	}
 	for i, t := range config.Types {
 		if !isTypeURL(t) {

@@ -65,6 +65,11 @@ func (t resourceType) decode(wireName, version string, body *anypb.Any) (decoded
 	body.TypeUrl = t.url
 	r := &Resource{Key: Key{Type: t.url, Name: wireName}, Version: version, Body: body}
 	if t.opaque {
+		if t.checkBody != nil {
+			if err := t.checkBody(body); err != nil {
+				return decoded{}, err
+			}
+		}
 		return decoded{Resource: r}, nil
 	}
 

@@ -205,7 +205,13 @@ func (c *fileContent) resource(raw json.RawMessage, name, version string) {
 		key.Name = resourceName(object)
 	}
 	body := &anypb.Any{}
-	if err := unmarshalJSON(raw, body); err != nil {
+	var err error
+	if key.Type == NameTableType {
+		body, err = nameTableJSON(raw)
+	} else {
+		err = unmarshalJSON(raw, body)
+	}
+	if err != nil {
 		c.reject(key, err)
 		return
 	}

@@ -48,10 +48,11 @@ type Rejection struct {
 func (r Rejection) String() string { return r.Key.String() + ": " + r.Err.Error() }
 
 // Complete tells whether every wildcard subscription has been answered: without it the Snapshot
-// must not be served, for it may lack most of the world.
+// must not be served, for it may lack most of the world. The name table, which has no part in that,
+// is not waited for.
 func (u Update) Complete() bool {
 	for _, k := range u.Pending {
-		if k.Name == "" {
+		if k.Name == "" && k.Type != NameTableType {
 			return false
 		}
 	}

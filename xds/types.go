@@ -22,8 +22,10 @@ type resourceType struct {
 	url string
 	// wildcard types are subscribed to as a whole; the others by the names that refs yields.
 	wildcard bool
-	// opaque resources have no linked Go type: their bytes are kept and neither decoded nor checked.
-	opaque bool
+	// opaque resources have no linked Go type: their bytes are kept, and checked by checkBody if that
+	// is set.
+	opaque    bool
+	checkBody func(*anypb.Any) error
 	// name returns the name that a decoded resource carries itself.
 	name func(proto.Message) string
 	// refs returns the resources that this one needs.
@@ -51,8 +53,10 @@ func lookupType(url string) resourceType {
 		return resourceType{url: url, name: nameOf[*tlspb.Secret], check: checkSecret, kept: true}
 	case ExtensionType:
 		return resourceType{url: url, name: nameOf[*corepb.TypedExtensionConfig]}
+	case NameTableType:
+		// One resource without a name.
+		return resourceType{url: url, wildcard: true, opaque: true, checkBody: checkNameTable}
 	default:
-		// The name table among them: one resource without a name, whose Go type only Istio has.
 		return resourceType{url: url, wildcard: true, opaque: true}
 	}
 }

@@ -32,6 +32,9 @@ import (
 	"meshbridge/xds"
 )
 
+// ProxyConfigType is a type of istiod's that the client knows nothing of.
+const ProxyConfigType = "type.googleapis.com/istio.mesh.v1alpha1.ProxyConfig"
+
 // patience is how long Wait functions wait for what should take milliseconds.
 const patience = 20 * time.Second
 
@@ -244,13 +247,13 @@ func Any(m proto.Message) *anypb.Any {
 func order() []string {
 	return []string{
 		xds.ClusterType, xds.EndpointType, xds.ListenerType, xds.RouteType,
-		xds.SecretType, xds.ExtensionType, xds.NameTableType,
+		xds.SecretType, xds.ExtensionType, xds.NameTableType, ProxyConfigType,
 	}
 }
 
 // isWildcard tells which types istiod sends as a whole.
 func isWildcard(typeURL string) bool {
-	return slices.Contains([]string{xds.ClusterType, xds.ListenerType, xds.NameTableType}, typeURL)
+	return slices.Contains([]string{xds.ClusterType, xds.ListenerType, xds.NameTableType, ProxyConfigType}, typeURL)
 }
 
 func name(m proto.Message) string {
