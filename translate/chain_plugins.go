@@ -13,7 +13,7 @@ import (
 // count is counted once for the chain.
 type chainPlugins struct {
 	requestID *requestID
-	tracing   *zipkin
+	tracing   *tracer
 	rateLimit *limitReq
 	// accessLog is also for requests that are not forwarded.
 	accessLog *fileLogger
@@ -52,7 +52,7 @@ func (p chainPlugins) onto(plugins apisix.Plugins) apisix.Plugins {
 		out[pluginRequestID] = p.requestID
 	}
 	if p.tracing != nil {
-		out[pluginZipkin] = p.tracing
+		out[p.tracing.plugin] = p.tracing.config
 	}
 	if p.rateLimit != nil {
 		out[pluginLimitReq] = p.rateLimit

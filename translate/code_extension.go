@@ -25,6 +25,10 @@ func extensionCodes() []CodeInfo {
 			"They are named after APISIX's routes and have no custom tags. APISIX resolves the name of the collector, and connects to it in plaintext.",
 		},
 		{
+			codeTracingCollector, SeverityInfo, "spans are sent by APISIX's %s plugin, to the collector that its configuration names (%s); in the mesh it is %s",
+			"The plugin has to be in APISIX's list of plugins. It takes the collector's address, and the name of the service, from a place that is the same for all routes and is not the bridge's to write: plugin_metadata of opentelemetry, plugin_attr of skywalking. Spans are named by APISIX and have no custom tags.",
+		},
+		{
 			codeLocalRateLimit, SeverityInfo,
 			"bursts of up to %d requests are let through, and then one in %s; the rest is answered with %d",
 			"The tokens of the bucket come back one by one, where Envoy fills it at intervals. The bucket is the chain's, or with a configuration of its own the route's, in each APISIX; routes to which other rules of access apply than to the rest of the chain share one of their own. Requests that the proxy answers itself take no token.",

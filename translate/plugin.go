@@ -8,11 +8,13 @@ const (
 	pluginFileLogger      = "file-logger"
 	pluginLimitConn       = "limit-conn"
 	pluginLimitReq        = "limit-req"
+	pluginOpenTelemetry   = "opentelemetry"
 	pluginProxyMirror     = "proxy-mirror"
 	pluginProxyRewrite    = "proxy-rewrite"
 	pluginRedirect        = "redirect"
 	pluginRequestID       = "request-id"
 	pluginResponseRewrite = "response-rewrite"
+	pluginSkyWalking      = "skywalking"
 	pluginTrafficSplit    = "traffic-split"
 	pluginZipkin          = "zipkin"
 )

@@ -12,7 +12,9 @@ func operationSupport() []SupportSection {
 			{"Istio's metrics", "istio.stats filter", NotYet, "not counted; APISIX's prometheus plugin has metrics of its own", nil, "bookinfo-client"},
 			{"exchange of metadata about peers", "peer_metadata filters", NotPossible, "peers report this workload as unknown", nil, "bookinfo-client"},
 			{"tracing with Zipkin", "tracing.provider", Approximate, "the zipkin plugin, with the same sampling and headers", []Code{codeTracing, "telemetry_ignored"}, "filter-tracing"},
-			{"tracing with others", "tracing.provider", NotYet, "not set up; headers of traces are forwarded as they come", []Code{"telemetry_ignored"}, "bookinfo-client"},
+			{"tracing with OpenTelemetry", "tracing.provider", Approximate, "the opentelemetry plugin, with the same sampling; its collector is a matter of APISIX's configuration", []Code{codeTracingCollector}, "filter-tracing-collector"},
+			{"tracing with SkyWalking", "tracing.provider", Approximate, "the skywalking plugin, as above", []Code{codeTracingCollector}, "filter-tracing-collector"},
+			{"tracing with others", "tracing.provider", NotPossible, "not set up: APISIX has no plugin for Datadog's spans; headers of traces are forwarded as they come", []Code{"telemetry_ignored"}, "filter-tracing-collector"},
 			{"x-request-id", "generate_request_id", Approximate, "the request-id plugin; exact in sidecars, and gateways keep what a client sends", []Code{codeRequestIDKept}, "filter-request-id"},
 		}},
 		{"Headers of proxies", []Support{

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"net"
 	"net/url"
 	"strings"
@@ -10,10 +11,24 @@ import (
 	typepb "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 )
 
-// codeTracing is about spans that APISIX sends.
-const codeTracing Code = "tracing_approximate"
+// Codes about spans that APISIX sends.
+const (
+	codeTracing          Code = "tracing_approximate"
+	codeTracingCollector Code = "tracing_collector"
+)
 
-const typeZipkin = "envoy.config.trace.v3.ZipkinConfig"
+// Message names of tracers.
+const (
+	typeZipkin        = "envoy.config.trace.v3.ZipkinConfig"
+	typeOpenTelemetry = "envoy.config.trace.v3.OpenTelemetryConfig"
+	typeSkyWalking    = "envoy.config.trace.v3.SkyWalkingConfig"
+)
+
+// tracer is a plugin that reports spans.
+type tracer struct {
+	plugin string
+	config any
+}
 
 // zipkin reports spans to Zipkin, with the B3 headers that Envoy uses for it.
 type zipkin struct {
@@ -22,12 +37,35 @@ type zipkin struct {
 	ServiceName string  `json:"service_name,omitempty"`
 }
 
+// openTelemetry reports spans to the collector that the plugin's metadata names. It goes by what the
+// caller decided and, for a new trace, by Root.
+type openTelemetry struct {
+	Sampler struct {
+		Name    string `json:"name"`
+		Options struct {
+			Root traceSampler `json:"root"`
+		} `json:"options"`
+	} `json:"sampler"`
+}
+
+type traceSampler struct {
+	Name    string `json:"name"`
+	Options struct {
+		Fraction float64 `json:"fraction"`
+	} `json:"options"`
+}
+
+// skyWalking reports spans to the collector that APISIX's configuration names.
+type skyWalking struct {
+	SampleRatio float64 `json:"sample_ratio"`
+}
+
 // smallestSample is the least share of requests that the plugin takes.
 const smallestSample = 0.00001
 
 // tracingOf returns nil where nothing is traced, or, after reporting, where it cannot be. A tracer that
 // is not named is that of Envoy's own configuration, which istiod does not send.
-func tracingOf(hcm *http_connection_managerpb.HttpConnectionManager, nodeID string, report reporter) *zipkin {
+func tracingOf(hcm *http_connection_managerpb.HttpConnectionManager, nodeID string, report reporter) *tracer {
 	const field = "http_connection_manager.tracing"
 	tracing := hcm.GetTracing()
 	if tracing == nil {
@@ -40,16 +78,33 @@ func tracingOf(hcm *http_connection_managerpb.HttpConnectionManager, nodeID stri
 		}
 	}
 	provider := tracing.GetProvider()
-	if messageName(provider.GetTypedConfig()) != typeZipkin {
-		what := "tracing"
-		if provider != nil {
-			what = "tracing by " + provider.GetName()
-		}
-		report("telemetry_ignored", field, what)
+	message := messageName(provider.GetTypedConfig())
+	switch message {
+	case typeZipkin, typeOpenTelemetry, typeSkyWalking:
+	case "":
+		report("telemetry_ignored", field, "tracing")
+		return nil
+	default:
+		report("telemetry_ignored", field, "tracing by "+provider.GetName())
 		return nil
 	}
 	if share < smallestSample {
 		return nil // headers of traces that others began are forwarded as they come
+	}
+	switch message {
+	case typeOpenTelemetry:
+		config := decode[tracepb.OpenTelemetryConfig](provider.GetTypedConfig())
+		collector := cmp.Or(config.GetHttpService().GetHttpUri().GetCluster(), config.GetGrpcService().GetEnvoyGrpc().GetClusterName(), "not named")
+		report(codeTracingCollector, field, pluginOpenTelemetry, "plugin_metadata: collector.address, by OTLP over HTTP", collector)
+		plugin := &openTelemetry{}
+		plugin.Sampler.Name = "parent_base"
+		plugin.Sampler.Options.Root.Name = "trace_id_ratio"
+		plugin.Sampler.Options.Root.Options.Fraction = share
+		return &tracer{pluginOpenTelemetry, plugin}
+	case typeSkyWalking:
+		config := decode[tracepb.SkyWalkingConfig](provider.GetTypedConfig())
+		report(codeTracingCollector, field, pluginSkyWalking, "plugin_attr: endpoint_addr, by HTTP", config.GetGrpcService().GetEnvoyGrpc().GetClusterName())
+		return &tracer{pluginSkyWalking, &skyWalking{share}}
 	}
 	config := decode[tracepb.ZipkinConfig](provider.GetTypedConfig())
 	cluster, path := config.GetCollectorCluster(), config.GetCollectorEndpoint()
@@ -68,7 +123,7 @@ func tracingOf(hcm *http_connection_managerpb.HttpConnectionManager, nodeID stri
 		return nil
 	}
 	report(codeTracing, field, endpoint)
-	return &zipkin{Endpoint: endpoint, SampleRatio: share, ServiceName: workloadName(nodeID)}
+	return &tracer{pluginZipkin, &zipkin{Endpoint: endpoint, SampleRatio: share, ServiceName: workloadName(nodeID)}}
 }
 
 // serviceURL is the address by which a service's cluster, such as "outbound|9411||zipkin.ns.svc", is

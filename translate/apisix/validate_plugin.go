@@ -38,6 +38,7 @@ func pluginRules() map[string]pluginRule {
 		"redirect":         {0, (*pluginValidation).redirect},
 		"request-id":       {0, nil},
 		"response-rewrite": {0, (*pluginValidation).responseRewrite},
+		"skywalking":       {0, nil},
 		"traffic-split":    {0, (*pluginValidation).trafficSplit},
 		"workflow":         {FeatureWorkflow, (*pluginValidation).workflow},
 		"zipkin":           {0, nil},
