@@ -3,7 +3,44 @@ package capture
 import (
 	"net"
 	"net/netip"
+	"sync/atomic"
+	"syscall"
 )
+
+// acceptedConn is a connection that the server has accepted. It counts as open until Close, or until an
+// event loop that took it over has ended it.
+type acceptedConn struct {
+	net.Conn
+	connections *connections
+	direction   direction              // changed by connections.move only
+	outcome     atomic.Pointer[string] // nil: closed by its ends
+	ended       atomic.Bool
+}
+
+// Close closes the connection; the first time, it counts as ended.
+func (c *acceptedConn) Close() error {
+	err := c.Conn.Close()
+	c.end()
+	return err
+}
+
+// end ends the accounting.
+func (c *acceptedConn) end() {
+	if !c.ended.CompareAndSwap(false, true) {
+		return
+	}
+	outcome := outcomeClosed
+	if o := c.outcome.Load(); o != nil {
+		outcome = *o
+	}
+	c.connections.end(c, outcome)
+}
+
+// endsAs sets how the connection ends; the first that says so holds.
+func (c *acceptedConn) endsAs(outcome string) { c.outcome.CompareAndSwap(nil, &outcome) }
+
+// CloseWrite ends our side of the connection.
+func (c *acceptedConn) CloseWrite() error { return closeWrite(c.Conn) }
 
 // peekedConn is a connection whose first bytes have been read already: Read returns them first. Only
 // one goroutine reads.
@@ -22,11 +59,64 @@ func (c *peekedConn) Read(b []byte) (int, error) {
 }
 
 // CloseWrite ends our side of the connection.
-func (c *peekedConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+func (c *peekedConn) CloseWrite() error { return closeWrite(c.Conn) }
+
+// closeWrite ends our side of a connection, where it can be ended alone.
+func closeWrite(conn net.Conn) error {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}
 	return nil
+}
+
+// plainConn is a connection whose bytes are those of a socket.
+type plainConn interface {
+	net.Conn
+	syscall.Conn
+	CloseWrite() error
+}
+
+// unwrapped is what is inside of a connection.
+type unwrapped struct {
+	plain    plainConn     // nil where there is more than a socket, such as TLS
+	accepted *acceptedConn // nil for those that were dialled
+	head     []byte        // what has been read and is not yet consumed
+}
+
+func unwrap(conn net.Conn) unwrapped {
+	var u unwrapped
+	for {
+		switch c := conn.(type) {
+		case *peekedConn:
+			u.head = append(u.head, c.head...)
+			conn = c.Conn
+		case *acceptedConn:
+			u.accepted = c
+			conn = c.Conn
+		case plainConn:
+			u.plain = c
+			return u
+		default:
+			return u
+		}
+	}
+}
+
+// reset closes a connection such that its peer sees a reset, TLS or not.
+func reset(conn net.Conn) {
+	inner := conn
+	if wrapper, ok := inner.(interface{ NetConn() net.Conn }); ok {
+		inner = wrapper.NetConn()
+	}
+	u := unwrap(inner)
+	if tcp, ok := u.plain.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	if u.accepted != nil {
+		u.accepted.endsAs(outcomeReset)
+	}
+	// TLS would say goodbye first, and wait for a peer that takes nothing.
+	_ = inner.Close()
 }
 
 // inspected is what the first bytes of a connection tell.

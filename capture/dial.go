@@ -17,9 +17,17 @@ func (s *Server) dial(ctx context.Context, to netip.AddrPort, source netip.Addr,
 	if timeout <= 0 {
 		timeout = defaultConnectTimeout
 	}
-	d := net.Dialer{Timeout: timeout}
-	if source.IsValid() {
-		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
+	dialer := net.Dialer{Timeout: timeout, KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4,
+	}}
+	if to.Addr().IsLoopback() {
+		// Who is on this host cannot vanish without a word.
+		dialer.KeepAliveConfig.Enable = false
+		dialer.KeepAlive = -1
 	}
-	return d.DialContext(ctx, "tcp", to.String())
+	if source.IsValid() {
+		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
+		dialer.Control = dialControl
+	}
+	return dialer.DialContext(ctx, "tcp", to.String())
 }

@@ -2,23 +2,183 @@ package capture
 
 import (
 	"context"
+	"errors"
+	"io"
+	"math"
 	"net"
+	"sync"
+	"sync/atomic"
 	"time"
 )
+
+// relayed is what an event loop is told about two connections.
+type relayed struct {
+	client *acceptedConn
+	idle   time.Duration // 0: without limit
+	// toUpstream and toClient are bytes that come before all others.
+	toUpstream, toClient []byte
+}
 
 // relay copies bytes between two connections in both directions until both have ended, and closes
 // them. The end of one direction is passed on as such; a reset of one side resets the other. idle
 // closes both when no byte has passed in either direction for so long; 0 is without limit. Where
 // both are plain, an event loop takes them over and relay returns at once: the connections must not
-// be used any more. A *peekedConn is plain if what it wraps is.
+// be used any more. A *peekedConn is plain if what it wraps is. client is or wraps what the server has
+// accepted.
 func (s *Server) relay(ctx context.Context, client, upstream net.Conn, idle time.Duration) {
-	_ = ctx
-	_ = idle
-	_ = client.Close()
-	_ = upstream.Close()
+	s.relayAfter(ctx, nil, client, upstream, idle)
 }
 
-// reset closes a connection such that its peer sees a reset.
-func reset(conn net.Conn) {
-	_ = conn.Close()
+// relayAfter is relay with bytes that the upstream gets before the client's, in one write with them where
+// these are known.
+func (s *Server) relayAfter(ctx context.Context, header []byte, client, upstream net.Conn, idle time.Duration) {
+	from, to := unwrap(client), unwrap(upstream)
+	if from.accepted != nil && from.plain != nil && to.plain != nil {
+		r := relayed{client: from.accepted, idle: idle, toUpstream: append(header, from.head...), toClient: to.head}
+		s.metrics.bytes(from.accepted.direction, 0, int64(len(from.head)))
+		s.connections.handOver(from.accepted)
+		if s.loops.take(r, from.plain, to.plain) {
+			return
+		}
+	}
+	c := &copying{client: client, upstream: upstream, header: header, idle: idle, buffers: &s.copyBuffers}
+	c.run(ctx)
+	if accepted := acceptedBelow(client); accepted != nil {
+		accepted.endsAs(c.outcome())
+		s.metrics.bytes(accepted.direction, c.sent.Load(), c.received.Load())
+	}
+	if c.failed.Load() || c.stopped.Load() {
+		reset(client)
+		reset(upstream)
+		return
+	}
+	_, _ = client.Close(), upstream.Close()
+}
+
+// acceptedBelow returns the accepted connection under layers such as TLS, or nil.
+func acceptedBelow(conn net.Conn) *acceptedConn {
+	if wrapper, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = wrapper.NetConn()
+	}
+	return unwrap(conn).accepted
+}
+
+// copyBuffer holds what is read at once of a connection that is not plain: a record of TLS.
+type copyBuffer [16 << 10]byte
+
+// copying relays two connections of which one is not plain, in two goroutines.
+type copying struct {
+	client, upstream net.Conn
+	header           []byte // for the upstream, first
+	idle             time.Duration
+	buffers          *sync.Pool // of *copyBuffer
+
+	sent, received atomic.Int64 // bytes to the client, and to the upstream
+	begun          time.Time
+	last           atomic.Int64 // when the last byte passed, since begun
+	failed         atomic.Bool  // one of them failed, or was reset
+	idled, stopped atomic.Bool
+}
+
+// run returns when both directions have ended.
+func (c *copying) run(ctx context.Context) {
+	c.begun = time.Now()
+	stop := context.AfterFunc(ctx, func() {
+		c.stopped.Store(true)
+		c.interrupt()
+	})
+	defer stop()
+	if c.idle > 0 {
+		defer c.watchIdle()()
+	}
+	var up sync.WaitGroup
+	up.Go(func() {
+		if _, err := c.upstream.Write(c.header); err != nil {
+			c.fail()
+			return
+		}
+		c.copy(c.upstream, c.client, &c.received)
+	})
+	c.copy(c.client, c.upstream, &c.sent)
+	up.Wait()
+}
+
+// outcome tells how it ended.
+func (c *copying) outcome() string {
+	switch {
+	case c.idled.Load():
+		return outcomeIdle
+	case c.stopped.Load():
+		return outcomeStopped
+	case c.failed.Load():
+		return outcomeReset
+	default:
+		return outcomeClosed
+	}
+}
+
+// copy passes on what one side sends, and its end.
+func (c *copying) copy(to, from net.Conn, count *atomic.Int64) {
+	buffer, ok := c.buffers.Get().(*copyBuffer)
+	if !ok {
+		buffer = new(copyBuffer)
+	}
+	defer c.buffers.Put(buffer)
+	for {
+		n, err := from.Read(buffer[:])
+		if n > 0 {
+			c.last.Store(int64(time.Since(c.begun)))
+			count.Add(int64(n))
+			if _, err := to.Write(buffer[:n]); err != nil {
+				c.fail()
+				return
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			if closeWrite(to) != nil {
+				c.fail()
+			}
+			return
+		case err != nil:
+			c.fail()
+			return
+		}
+	}
+}
+
+// fail ends both directions.
+func (c *copying) fail() {
+	if !c.idled.Load() && !c.stopped.Load() {
+		c.failed.Store(true)
+	}
+	c.interrupt()
+}
+
+// interrupt makes reads and writes return.
+func (c *copying) interrupt() {
+	past := time.Unix(1, 0)
+	_, _ = c.client.SetDeadline(past), c.upstream.SetDeadline(past)
+}
+
+// watchIdle interrupts when no byte has passed for too long, until the function that it returns is called.
+func (c *copying) watchIdle() (stop func()) {
+	var over atomic.Bool
+	var timer *time.Timer
+	timer = time.AfterFunc(math.MaxInt64, func() {
+		left := c.idle - (time.Since(c.begun) - time.Duration(c.last.Load()))
+		switch {
+		case over.Load():
+		case left > 0:
+			timer.Reset(left)
+		default:
+			c.idled.Store(true)
+			c.interrupt()
+		}
+	})
+	timer.Reset(c.idle) // not before the function knows its timer
+	return func() {
+		over.Store(true)
+		timer.Stop()
+	}
 }
