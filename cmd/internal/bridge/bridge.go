@@ -15,9 +15,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
+	"meshbridge/capture"
+	"meshbridge/cmd/internal/allocate"
 	"meshbridge/cmd/internal/dns"
 	"meshbridge/gateway"
 	"meshbridge/gateway/auth"
+	"meshbridge/identity"
 	"meshbridge/store"
 	"meshbridge/translate"
 	"meshbridge/xds"
@@ -34,6 +37,8 @@ type Config struct {
 	// DNS says how the names of STRICT_DNS clusters are resolved; nil leaves that to APISIX.
 	// Registerer and Logger are set by New.
 	DNS *dns.Config
+	// Capture is served in front of APISIX in profile mesh; nil is not.
+	Capture *CaptureConfig
 	// Prefix is APISIX's etcd prefix, for example "/apisix".
 	Prefix string
 	// StateDir keeps what must survive a restart; empty keeps nothing.
@@ -69,6 +74,11 @@ type Bridge struct {
 	gateway  *gateway.Server
 	servers  []server // what Run serves besides the etcd port
 	listener net.Listener
+
+	// With capture; nil without.
+	capture  *capture.Server
+	identity identity.Source
+	numbers  *allocate.Allocator
 }
 
 // New makes the parts and opens every port, so that a port in use is reported before anything runs.
@@ -104,7 +114,14 @@ func New(ctx context.Context, c Config) (*Bridge, error) {
 	if b.source, err = c.NewSource(b.registry); err != nil {
 		return nil, err
 	}
-	return b, b.open(ctx)
+	if err := b.open(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.openCapture(); err != nil {
+		b.closeListeners()
+		return nil, err
+	}
+	return b, nil
 }
 
 func (c *Config) validate() error {
@@ -235,10 +252,32 @@ func (b *Bridge) hold(key, end []byte) <-chan struct{} {
 // Ready is closed when the first complete world is committed.
 func (b *Bridge) Ready() <-chan struct{} { return b.pipeline.ready }
 
-// Run serves until ctx ends or a part fails, and returns after everything has stopped.
+// Run serves until ctx ends or a part fails, and returns after everything has stopped. What capture
+// serves is drained first.
 func (b *Bridge) Run(ctx context.Context) error {
 	defer b.store.Close()
-	group, ctx := errgroup.WithContext(ctx)
+	group, inner := errgroup.WithContext(context.WithoutCancel(ctx))
+	inner, stop := context.WithCancel(inner)
+	defer stop()
+	group.Go(func() error {
+		defer stop()
+		select {
+		case <-ctx.Done():
+			b.drain(ctx)
+		case <-inner.Done():
+		}
+		return nil
+	})
+	b.serve(inner, group)
+	err := group.Wait()
+	if b.numbers != nil {
+		err = errors.Join(err, b.numbers.Close())
+	}
+	return err
+}
+
+// serve starts all parts.
+func (b *Bridge) serve(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { return b.store.Run(ctx) })
 	group.Go(func() error { return b.gateway.Serve(ctx, b.listener) })
 	group.Go(func() error { return b.source.Run(ctx, b.pipeline.inbox.put) })
@@ -250,5 +289,11 @@ func (b *Bridge) Run(ctx context.Context) error {
 	for _, s := range b.servers {
 		group.Go(func() error { return s.run(ctx) })
 	}
-	return group.Wait()
+	if b.capture != nil {
+		group.Go(func() error { return b.capture.Run(ctx) })
+		group.Go(func() error { return b.pipeline.feed.Run(ctx) })
+	}
+	if b.identity != nil {
+		group.Go(func() error { return b.identity.Run(ctx) })
+	}
 }

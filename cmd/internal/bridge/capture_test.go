@@ -72,8 +72,15 @@ func (r *recorder) take() []string {
 	return out
 }
 
+// fedTest is a feed in a bubble.
+type fedTest struct {
+	*testing.T
+	feed *captureFeed
+	*recorder
+}
+
 // fed runs a feed in a bubble.
-func fed(t *testing.T, test func(t *testing.T, f *captureFeed, r *recorder)) {
+func fed(t *testing.T, test func(t *fedTest)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := &recorder{watched: make(chan struct{}), delivered: make(chan struct{}, 10)}
@@ -81,7 +88,7 @@ func fed(t *testing.T, test func(t *testing.T, f *captureFeed, r *recorder)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- f.Run(ctx) }()
-		test(t, f, r)
+		test(&fedTest{t, f, r})
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
@@ -89,11 +96,18 @@ func fed(t *testing.T, test func(t *testing.T, f *captureFeed, r *recorder)) {
 	})
 }
 
-func expectNotes(t *testing.T, r *recorder, want ...string) {
+// told fails unless capture was told just this since the last call.
+func (t *fedTest) told(want ...string) {
 	t.Helper()
-	got := r.take()
-	if fmt.Sprint(got) != fmt.Sprint(want) {
+	if got := t.take(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("capture was told %q, want %q", got, want)
+	}
+}
+
+func (t *fedTest) prepare(change translate.CaptureChange) {
+	t.Helper()
+	if err := t.feed.prepare(time.Now(), change); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -112,81 +126,69 @@ func wait(d time.Duration) {
 var alias = netip.MustParseAddr("127.96.0.7")
 
 func TestListenersAreServedOnceAPISIXHasTheirObjects(t *testing.T) {
-	fed(t, func(t *testing.T, f *captureFeed, r *recorder) {
+	fed(t, func(t *fedTest) {
 		change := translate.CaptureChange{Listeners: listeners("a"), Overlay: []*translate.OverlayEndpoint{{Address: alias}}}
-		if err := f.prepare(time.Now(), change); err != nil {
-			t.Fatal(err)
-		}
-		expectNotes(t, r, "overlay 127.96.0.7") // before anything is committed
-		f.committed(time.Now(), 7)
+		t.prepare(change)
+		t.told("overlay 127.96.0.7") // before anything is committed
+		t.feed.committed(time.Now(), 7)
 		wait(time.Second)
-		expectNotes(t, r) // APISIX has not connected
-		close(r.watched)
+		t.told() // APISIX has not connected
+		close(t.watched)
 		wait(time.Second)
-		expectNotes(t, r) // nor been told
-		r.delivered <- struct{}{}
+		t.told() // nor been told
+		t.delivered <- struct{}{}
 		wait(applyTime)
-		expectNotes(t, r, "listen a")
+		t.told("listen a")
 		select {
-		case <-f.serving:
+		case <-t.feed.serving:
 		default:
 			t.Error("not serving")
 		}
 		// The next table; while it is waited for, a later one takes its place.
 		for i, name := range []string{"b", "c", "d"} {
-			if err := f.prepare(time.Now(), translate.CaptureChange{Listeners: listeners(name)}); err != nil {
-				t.Fatal(err)
-			}
-			f.committed(time.Now(), int64(8+i))
+			t.prepare(translate.CaptureChange{Listeners: listeners(name)})
+			t.feed.committed(time.Now(), int64(8+i))
 			synctest.Wait()
 		}
-		r.delivered <- struct{}{}
-		r.delivered <- struct{}{}
+		t.delivered <- struct{}{}
+		t.delivered <- struct{}{}
 		wait(time.Second)
-		expectNotes(t, r, "listen b", "listen d")
+		t.told("listen b", "listen d")
 	})
 }
 
 func TestListenersAreServedWithoutAPISIXInTheEnd(t *testing.T) {
-	fed(t, func(t *testing.T, f *captureFeed, r *recorder) {
-		if err := f.prepare(time.Now(), translate.CaptureChange{Listeners: listeners("a")}); err != nil {
-			t.Fatal(err)
-		}
-		f.committed(time.Now(), 7)
+	fed(t, func(t *fedTest) {
+		t.prepare(translate.CaptureChange{Listeners: listeners("a")})
+		t.feed.committed(time.Now(), 7)
 		wait(firstContact)
-		expectNotes(t, r)
+		t.told()
 		wait(deliveryTimeout + applyTime) // a watcher that reads nothing
-		expectNotes(t, r, "listen a")
+		t.told("listen a")
 	})
 }
 
 func TestAnOverlayEndpointOutlivesItsUpstream(t *testing.T) {
-	fed(t, func(t *testing.T, f *captureFeed, r *recorder) {
+	fed(t, func(t *fedTest) {
 		gone := translate.CaptureChange{Gone: []netip.Addr{alias}, GonePorts: []uint16{16001}}
-		if err := f.prepare(time.Now(), gone); err != nil {
-			t.Fatal(err)
-		}
-		f.committed(time.Now(), 7)
-		expectNotes(t, r, "release [16001] [127.96.0.7]")
+		t.prepare(gone)
+		t.feed.committed(time.Now(), 7)
+		t.told("release [16001] [127.96.0.7]")
 		wait(garbageAfter - time.Second)
-		f.committed(time.Now(), 7)
-		expectNotes(t, r)
+		t.feed.committed(time.Now(), 7)
+		t.told()
 		wait(time.Second)
-		if due := f.due(); due.After(time.Now()) {
+		if due := t.feed.due(); due.After(time.Now()) {
 			t.Errorf("due at %s", due)
 		}
-		f.committed(time.Now(), 7)
-		expectNotes(t, r, "gone 127.96.0.7")
+		t.feed.committed(time.Now(), 7)
+		t.told("gone 127.96.0.7")
 
 		// One that comes back stays.
-		if err := f.prepare(time.Now(), gone); err != nil {
-			t.Fatal(err)
-		}
-		if err := f.prepare(time.Now(), translate.CaptureChange{Overlay: []*translate.OverlayEndpoint{{Address: alias}}}); err != nil {
-			t.Fatal(err)
-		}
+		t.prepare(gone)
+		t.prepare(translate.CaptureChange{Overlay: []*translate.OverlayEndpoint{{Address: alias}}})
 		wait(time.Hour)
-		f.committed(time.Now(), 8)
-		expectNotes(t, r, "release [16001] [127.96.0.7]", "overlay 127.96.0.7")
+		t.feed.committed(time.Now(), 8)
+		t.told("release [16001] [127.96.0.7]", "overlay 127.96.0.7")
 	})
 }

@@ -45,8 +45,8 @@ func (s server) run(ctx context.Context) error {
 	return nil
 }
 
-// statusServer answers the kubelet: ready means that the first complete world is committed. Losing
-// istiod later does not make the bridge unready: the last good world is better than none.
+// statusServer answers the kubelet: ready means that the first complete world is committed and, with
+// capture, that connections are served by it. Losing istiod later does not make the bridge unready: the last good world is better than none.
 func (b *Bridge) statusServer() server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz/ready", b.serveReady)
@@ -55,11 +55,22 @@ func (b *Bridge) statusServer() server {
 }
 
 func (b *Bridge) serveReady(w http.ResponseWriter, _ *http.Request) {
-	select {
-	case <-b.pipeline.ready:
-		writeText(w, http.StatusOK, "ready\n")
-	default:
+	switch {
+	case !isClosed(b.pipeline.ready):
 		writeText(w, http.StatusServiceUnavailable, "not ready: the first complete configuration has not been committed\n")
+	case b.pipeline.feed != nil && !isClosed(b.pipeline.feed.serving):
+		writeText(w, http.StatusServiceUnavailable, "not ready: APISIX does not have the first configuration yet\n")
+	default:
+		writeText(w, http.StatusOK, "ready\n")
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

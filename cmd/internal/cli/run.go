@@ -25,6 +25,7 @@ type runOptions struct {
 	holdTimeout                    time.Duration
 	insecureListen                 bool
 	dns                            dnsOptions
+	capture                        captureOptions
 	serve                          serveOptions
 }
 
@@ -60,6 +61,7 @@ over the environment, the environment over the file.`,
 	f.BoolVar(&o.insecureListen, "insecure-listen", false, "allow --listen to be reachable from other hosts without TLS, or without client certificates or passwords")
 	o.dns.add(f)
 	o.translation.add(f)
+	o.capture.add(f)
 	o.serve.add(f)
 	addConfigFlags(cmd)
 	return cmd
@@ -86,12 +88,19 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 	if err != nil {
 		return usageError{err}
 	}
+	front, err := o.capture.config(a, o.translation.profile, &o.source, node)
+	if err != nil {
+		return usageError{err}
+	}
+	if front != nil {
+		options.OverlayPort = int(front.Server.Overlay.Port())
+	}
 	authority, err := o.serve.auth.authority(ctx, false, log)
 	if err != nil {
 		return err
 	}
 	b, err := bridge.New(ctx, bridge.Config{
-		NewSource: newSource, Translate: options, DNS: resolution,
+		NewSource: newSource, Translate: options, DNS: resolution, Capture: front,
 		Prefix: o.prefix, StateDir: o.stateDir,
 		Listen: o.listen, Admin: o.admin, Status: o.status, Metrics: o.metrics,
 		TLS: tlsConfig, InsecureListen: o.insecureListen,
@@ -123,17 +132,26 @@ func (o *sourceOptions) add(f *pflag.FlagSet) {
 	f.StringVar(&o.node.metadata, "node-metadata", "", "`JSON` object merged over the node metadata")
 }
 
-// source checks the options and returns the source's constructor.
-func (o *sourceOptions) source(node xds.NodeConfig, log *slog.Logger) (func(prometheus.Registerer) (xds.Source, error), error) {
+// target returns where istiod is.
+func (o *sourceOptions) target(node xds.NodeConfig) (xds.Target, error) {
 	address := o.xds
 	if address == "" {
 		if address = discoveryTarget(node.ProxyConfig.GetDiscoveryAddress()); address == "" {
-			return nil, errors.New("--xds: say where istiod is, for example grpc://istiod.istio-system.svc:15010")
+			return xds.Target{}, errors.New("--xds: say where istiod is, for example grpc://istiod.istio-system.svc:15010")
 		}
 	}
 	target, err := xds.ParseTarget(address)
 	if err != nil {
-		return nil, fmt.Errorf("--xds: %w", err)
+		return target, fmt.Errorf("--xds: %w", err)
+	}
+	return target, nil
+}
+
+// source checks the options and returns the source's constructor.
+func (o *sourceOptions) source(node xds.NodeConfig, log *slog.Logger) (func(prometheus.Registerer) (xds.Source, error), error) {
+	target, err := o.target(node)
+	if err != nil {
+		return nil, err
 	}
 	if target.Scheme == xds.SchemeFile {
 		return func(prometheus.Registerer) (xds.Source, error) {

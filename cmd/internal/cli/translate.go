@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
+	"meshbridge/cmd/internal/allocate"
 	"meshbridge/translate"
 	"meshbridge/translate/apisix"
 	"meshbridge/xds"
@@ -192,6 +193,9 @@ func translateFile(
 	}
 	in, err := inputs(snapshot)
 	if err != nil {
+		return nil, nil, nil, err
+	}
+	if in.Allocations, err = allocate.Open(defaultNumbers()); err != nil {
 		return nil, nil, nil, err
 	}
 	state, _, err := translate.Translate(options, snapshot, in)

@@ -1,0 +1,91 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"meshbridge/capture"
+	"meshbridge/cmd/internal/allocate"
+	"meshbridge/identity"
+	"meshbridge/translate"
+)
+
+// CaptureConfig configures what is served in front of APISIX.
+type CaptureConfig struct {
+	// Server is as capture has it; Identity, Log, Registerer and what else is Reserved are set by New.
+	Server capture.Config
+	// NewIdentity makes the source of the workload's certificate; nil has none, and mesh TLS is
+	// refused.
+	NewIdentity func(prometheus.Registerer, *slog.Logger) (identity.Source, error)
+	// FirstStreamPort and LastStreamPort are APISIX's ports for TCP, Overlay the addresses that
+	// stand for endpoints.
+	FirstStreamPort, LastStreamPort uint16
+	Overlay                         netip.Prefix
+	// DrainTime is how long connections may take to end when the bridge stops.
+	DrainTime time.Duration
+}
+
+// openCapture makes the parts that belong to capture.
+func (b *Bridge) openCapture() (err error) {
+	c := b.config.Capture
+	if c == nil {
+		return nil
+	}
+	server := c.Server
+	server.Log, server.Registerer = b.config.Logger, b.registry
+	if c.NewIdentity != nil {
+		if b.identity, err = c.NewIdentity(b.registry, b.config.Logger); err != nil {
+			return err
+		}
+		server.Identity = b.identity
+	}
+	server.Reserved = append(server.Reserved, translate.PortRange{First: c.FirstStreamPort, Last: c.LastStreamPort})
+	for _, l := range b.ownListeners() {
+		if a, ok := l.Addr().(*net.TCPAddr); ok {
+			port := a.AddrPort().Port()
+			server.Reserved = append(server.Reserved, translate.PortRange{First: port, Last: port})
+		}
+	}
+	if b.capture, err = capture.New(server); err != nil {
+		return fmt.Errorf("capture: %w", err)
+	}
+	b.numbers, err = allocate.Open(allocate.Config{
+		FirstPort: c.FirstStreamPort, LastPort: c.LastStreamPort, Overlay: c.Overlay, StateDir: b.config.StateDir,
+	})
+	if err != nil {
+		return fmt.Errorf("capture: %w", err)
+	}
+	b.pipeline.feed = newCaptureFeed(b.capture, b.numbers, b.gateway, b.config.Logger)
+	return nil
+}
+
+// ownListeners are the ports that New has opened.
+func (b *Bridge) ownListeners() []net.Listener {
+	all := []net.Listener{b.listener}
+	for _, s := range b.servers {
+		all = append(all, s.listener)
+	}
+	return all
+}
+
+// drain lets the connections that capture serves end. ctx has ended already: everything else goes on
+// until then.
+func (b *Bridge) drain(ctx context.Context) {
+	if b.capture == nil {
+		return
+	}
+	open := b.capture.Connections()
+	b.config.Logger.InfoContext(ctx, "draining", slog.Int("connections", open), slog.Duration("at_most", b.config.Capture.DrainTime))
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.config.Capture.DrainTime)
+	defer cancel()
+	if err := b.capture.Drain(limited); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		b.config.Logger.WarnContext(ctx, "draining", slog.Any("error", err))
+	}
+}
