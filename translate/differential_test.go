@@ -38,6 +38,7 @@ const (
 	ofCases
 	ofGenerated
 	ofSimulations
+	ofFixtures
 )
 
 func newRandom(test, n uint64) *rand.Rand { return rand.New(rand.NewPCG(*seed, test<<32|n)) }

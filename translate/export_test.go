@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"sigs.k8s.io/yaml"
 
+	"meshbridge/translate/apisix"
 	"meshbridge/xds"
 )
 
@@ -21,8 +22,14 @@ type Recording struct {
 // Recordings returns the recorded scenarios.
 func Recordings(tb testing.TB) []Recording {
 	tb.Helper()
+	return RecordingsIn(tb, scenarios)
+}
+
+// RecordingsIn returns those in another directory.
+func RecordingsIn(tb testing.TB, dir string) []Recording {
+	tb.Helper()
 	var out []Recording
-	for _, sc := range loadScenarios(tb) {
+	for _, sc := range loadScenariosIn(tb, dir) {
 		r := Recording{Name: sc.name, Snapshot: sc.snapshot}
 		for _, p := range sc.profiles() {
 			r.Options = append(r.Options, sc.with(p))
@@ -64,4 +71,10 @@ func DecodeList(t *testing.T, raw []byte) [][]byte {
 func NewResource(tb testing.TB, name string, m proto.Message) *xds.Resource {
 	tb.Helper()
 	return newResource(tb, name, m)
+}
+
+// CheckAccepted fails for an object that APISIX would refuse.
+func CheckAccepted(tb testing.TB, o apisix.Object) {
+	tb.Helper()
+	checkAccepted(tb, o)
 }

@@ -17,7 +17,7 @@ import (
 	"meshbridge/xds"
 )
 
-var simulations = flag.String("simulations", "", "a directory of recordings of Istio's simulation, which the conformance module makes")
+var recordings = flag.String("recordings", "", "a directory of what Istio makes of its own test cases, which the conformance module records")
 
 // simulated is a recording: see testdata/conformance/simulation.
 type simulated struct {
@@ -65,12 +65,12 @@ func (s simulated) snapshot() *xds.Snapshot {
 // TestSimulations compares the reference of Envoy with what Istio's simulation says about Istio's own
 // cases, and the translation of their configurations with the reference.
 func TestSimulations(t *testing.T) {
-	if *simulations == "" {
-		t.Skip("the conformance module runs this, with -simulations")
+	if *recordings == "" {
+		t.Skip("the conformance module runs this, with -recordings")
 	}
-	files, err := filepath.Glob(filepath.Join(*simulations, "*.json"))
+	files, err := filepath.Glob(filepath.Join(*recordings, "*.json"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no recordings in %s: %v", *simulations, err)
+		t.Fatalf("no recordings in %s: %v", *recordings, err)
 	}
 	const requests = 60
 	report := difftest.NewReport()

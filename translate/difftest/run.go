@@ -46,6 +46,21 @@ func NewReport() *Report {
 	return &Report{Unknown: map[string]int{}, Explained: map[string]int{}, Outcomes: map[envoytest.Outcome]int{}}
 }
 
+// Add adds the counts and failures of another report.
+func (r *Report) Add(o *Report) {
+	r.Pairs, r.Compared, r.Equal = r.Pairs+o.Pairs, r.Compared+o.Compared, r.Equal+o.Equal
+	addCounts(r.Unknown, o.Unknown)
+	addCounts(r.Explained, o.Explained)
+	addCounts(r.Outcomes, o.Outcomes)
+	r.Failures = append(r.Failures, o.Failures...)
+}
+
+func addCounts[K comparable](to, from map[K]int) {
+	for key, n := range from {
+		to[key] += n
+	}
+}
+
 // String formats the counts.
 func (r *Report) String() string {
 	explained := 0
@@ -102,20 +117,21 @@ func (w *World) Repeat(f Failure, report *Report) {
 	}
 }
 
-func (w *World) run(e *entrance, r envoytest.Request, report *Report) {
+// run gives one request to both sides, and returns what they did.
+func (w *World) run(e *entrance, r envoytest.Request, report *Report) *outcome {
 	report.Pairs++
 	o := &outcome{pair: e.pair(r), world: w, envoyDecision: w.envoy.Evaluate(r)}
 	o.apisixDecision = w.apisix.Evaluate(o.apisix)
 	report.Outcomes[o.envoyDecision.Outcome]++
 	if o.envoyDecision.Outcome == envoytest.Unknown && o.apisixDecision.Status != 403 {
 		report.Unknown[strings.Join(o.envoyDecision.Notes, "; ")]++
-		return
+		return o
 	}
 	report.Compared++
 	differences := compare(o)
 	if len(differences) == 0 {
 		report.Equal++
-		return
+		return o
 	}
 	codes, ok := w.explain(o, differences)
 	var left []difference
@@ -124,12 +140,13 @@ func (w *World) run(e *entrance, r envoytest.Request, report *Report) {
 	}
 	if !ok {
 		report.Failures = append(report.Failures, w.failure(o, differences, left))
-		return
+		return o
 	}
 	slices.Sort(codes)
 	for _, code := range slices.Compact(codes) {
 		report.Explained[code]++
 	}
+	return o
 }
 
 // explainReading tells whether the sides differ in how they read the request, and in nothing else.

@@ -25,6 +25,8 @@ type vocabulary struct {
 	cookies               []words
 	// changed are headers that the configuration changes.
 	changed []string
+	// config is the route configuration that was read, if there was one.
+	config *routepb.RouteConfiguration
 }
 
 // words are the values that matter of a header or parameter. Expressions are sampled from regexes.
@@ -51,6 +53,12 @@ func vocabularyOf(snap *xds.Snapshot, c *translate.Chain) *vocabulary {
 			v.walk(config.ProtoReflect())
 		}
 	}
+	v.complete()
+	return v
+}
+
+// complete is called when all has been collected.
+func (v *vocabulary) complete() {
 	for _, list := range []*[]string{&v.hosts, &v.paths, &v.methods, &v.changed} {
 		slices.Sort(*list)
 		*list = slices.Compact(*list)
@@ -58,7 +66,6 @@ func vocabularyOf(snap *xds.Snapshot, c *translate.Chain) *vocabulary {
 	for _, list := range []*[]words{&v.headers, &v.queries, &v.cookies} {
 		*list = merge(*list)
 	}
-	return v
 }
 
 // merge makes one entry of those with the same name.
@@ -87,6 +94,8 @@ func (v *vocabulary) walk(m protoreflect.Message) {
 			v.walk(inner.ProtoReflect())
 		}
 		return
+	case *routepb.RouteConfiguration:
+		v.config = m
 	case *routepb.VirtualHost:
 		v.hosts = append(v.hosts, m.GetDomains()...)
 	case *routepb.RouteMatch:

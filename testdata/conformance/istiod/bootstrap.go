@@ -27,7 +27,7 @@ func (s *Server) startBootstrap(c Config, docs []Document) error {
 	client := kubelib.NewFakeClient()
 	api := apiServer{client: client}
 	answerReviews(client.Kube().(*kubefake.Clientset), c.Tokens)
-	if err := f.run(func() { installCRDs(f, client) }); err != nil {
+	if err := f.run(func() { InstallCRDs(f, client) }); err != nil {
 		return fmt.Errorf("install definitions: %w", err)
 	}
 	for _, doc := range docs {

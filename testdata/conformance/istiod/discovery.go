@@ -32,7 +32,7 @@ func (s *Server) startDiscovery(c Config, m *meshconfig.MeshConfig, docs []Docum
 			MeshConfig:                 m,
 			DebounceTime:               c.Debounce,
 			DisableSecretAuthorization: true,
-			KubeClientModifier:         func(client kubelib.Client) { installCRDs(f, client) },
+			KubeClientModifier:         func(client kubelib.Client) { InstallCRDs(f, client) },
 			ListenerBuilder:            func() (net.Listener, error) { return net.Listen("tcp", c.GRPC) },
 		})
 	})

@@ -102,7 +102,7 @@ func (m Manifests) Load() ([]Document, error) {
 		if err != nil {
 			return nil, fmt.Errorf("manifest: %w", err)
 		}
-		fromFile, err := parseFile(entry.Name(), text, !m.SkipValidation)
+		fromFile, err := ParseFile(entry.Name(), text, !m.SkipValidation)
 		if err != nil {
 			return nil, err
 		}
@@ -122,7 +122,9 @@ func (m Manifests) include(path string) bool {
 		(m.MeshFile == "" || filepath.Clean(path) != filepath.Clean(m.MeshFile))
 }
 
-func parseFile(name string, text []byte, validate bool) ([]Document, error) {
+// ParseFile reads the documents of one file, as strictly as Load does; validate is whether Istio's
+// admission webhook is asked.
+func ParseFile(name string, text []byte, validate bool) ([]Document, error) {
 	var docs []Document
 	reader := kubeyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(text)))
 	for ordinal := 1; ; ordinal++ {

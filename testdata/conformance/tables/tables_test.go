@@ -1,5 +1,5 @@
-// Package tables runs Istio's own tables of cases, which are part of its module and are not copied
-// here, and compares what Istio's simulation says about them with the main module's model of Envoy.
+// Package tables runs Istio's own tables of cases and fixtures, which are part of its module and are not
+// copied here, and compares what comes out with the main module's model of Envoy, and the translation.
 package tables
 
 import (
@@ -12,19 +12,14 @@ import (
 	"testing"
 )
 
-// TestIstiosTablesHold compiles Istio's test files with another import, which an overlay makes without
-// writing to either module, and runs them.
+// TestIstiosTablesHold compiles Istio's test files with another import, runs them, and compares with
+// what Istio's simulation says about each case.
 func TestIstiosTablesHold(t *testing.T) {
-	dir := istioModule(t)
-	files, err := filepath.Glob(filepath.Join(dir, "pilot/pkg/networking/core/*_simulation_test.go"))
+	files, err := filepath.Glob(filepath.Join(istioModule(t), "pilot/pkg/networking/core/*_simulation_test.go"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no tables in %s: %v", dir, err)
+		t.Fatalf("no tables: %v", err)
 	}
-	here, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	sources := map[string][]byte{}
 	for _, file := range files {
 		source, err := os.ReadFile(file)
 		if err != nil {
@@ -34,26 +29,48 @@ func TestIstiosTablesHold(t *testing.T) {
 		if bytes.Equal(changed, source) {
 			t.Fatalf("%s does not import the simulation", file)
 		}
-		// A trace of where a case is from.
-		copied := filepath.Join(t.TempDir(), filepath.Base(file))
-		if err := os.WriteFile(copied, changed, 0o600); err != nil {
+		sources[filepath.Base(file)] = changed
+	}
+	binary := compile(t, "core", sources)
+	recordings := t.TempDir()
+	run(t, filepath.Dir(files[0]), []string{"SIMULATIONS=" + recordings}, binary)
+	t.Log(compareRecordings(t, "TestSimulations", recordings))
+}
+
+// compile makes a test binary of files that exist in an overlay only, so that neither module is
+// written to.
+func compile(t *testing.T, pkg string, sources map[string][]byte) string {
+	t.Helper()
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	for name, source := range sources {
+		// The name is a trace of where a case is from.
+		copied := filepath.Join(dir, name)
+		if err := os.WriteFile(copied, source, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		overlay.Replace[filepath.Join(here, "core", filepath.Base(file))] = copied
+		overlay.Replace[filepath.Join(here, pkg, name)] = copied
 	}
 	raw, err := json.Marshal(overlay)
 	if err != nil {
 		t.Fatal(err)
 	}
-	overlayFile, recordings := filepath.Join(t.TempDir(), "overlay.json"), t.TempDir()
-	if err := os.WriteFile(overlayFile, raw, 0o600); err != nil {
+	file, binary := filepath.Join(dir, "overlay.json"), filepath.Join(dir, pkg+".test")
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	binary := filepath.Join(t.TempDir(), "core.test")
-	run(t, here, nil, "go", "test", "-c", "-vet=off", "-overlay", overlayFile, "-o", binary, "./core")
-	run(t, filepath.Dir(files[0]), []string{"SIMULATIONS=" + recordings}, binary)
-	t.Log(run(t, filepath.Join(here, "../../.."), nil,
-		"go", "test", "-count=1", "-v", "-run", "TestSimulations", "./translate", "-args", "-simulations", recordings))
+	run(t, here, nil, "go", "test", "-c", "-vet=off", "-overlay", file, "-o", binary, "./"+pkg)
+	return binary
+}
+
+// compareRecordings runs a test of the main module with recordings, and returns what it prints.
+func compareRecordings(t *testing.T, test, recordings string) string {
+	t.Helper()
+	return run(t, "../../..", nil, "go", "test", "-count=1", "-v", "-run", "^"+test+"$", "./translate", "-args", "-recordings", recordings)
 }
 
 // run runs a command and returns its output.
