@@ -72,13 +72,17 @@ const varForwardedFor = "http_x_forwarded_for"
 // understood.
 func (x *accessCompiler) remoteAddress(r *corepb.CidrRange) predicate {
 	facts := x.chain.facts
-	if facts.detectsAddress {
+	connection := x.chain.connectionAddress(x.profile)
+	switch {
+	case facts.detectsAddress:
 		return x.unknown("the client's address, which an extension detects,")
+	case connection == "":
+		return x.unknown("the client's address, which load balancers may tell or not,")
 	}
 	trusted := facts.trustedHops
 	if facts.usesRemoteAddress {
 		if trusted == 0 {
-			return x.peerAddress(r)
+			return x.within(r, func(p netip.Prefix) predicate { return onAddress(connection, p) })
 		}
 		trusted--
 	}
@@ -91,7 +95,7 @@ func (x *accessCompiler) remoteAddress(r *corepb.CidrRange) predicate {
 	}
 	return x.within(r, func(p netip.Prefix) predicate {
 		absent := when(apisix.Absent(varForwardedFor))
-		peer := onAddress(x.profile.PeerAddress(), p)
+		peer := onAddress(connection, p)
 		in := constantly(false)
 		if p.Addr().Is4() {
 			in = exactly(when(at(ipv4Regex(p))))

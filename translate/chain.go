@@ -97,6 +97,8 @@ type Chain struct {
 	// them and that restrict access, dormant has the codes.
 	filters []string
 	dormant map[string]Code
+	// proxyProtocol tells whether connections begin with a PROXY protocol header that APISIX reads.
+	proxyProtocol proxyProtocol
 	// narrowed names match criteria that only a chain selection at connection level can check.
 	narrowed string
 	// plain tells that a TLS chain's routes are for plain connections: of a port in STRICT mode,
@@ -107,7 +109,7 @@ type Chain struct {
 // guard returns the conditions of a chain that is served.
 func (c *Chain) guard(p Profile) (guard apisix.Vars, ok bool, why string) {
 	guard, ok, why = p.Guard(c.received())
-	return append(guard, c.secured()...), ok, why
+	return slices.Concat(guard, c.proxied(), c.secured()), ok, why
 }
 
 // received is the chain as its connections arrive.
@@ -136,6 +138,9 @@ func RequestVars(p Profile, c *Chain, conn Connection) (map[string]string, error
 	}
 	vars := p.Vars(c.received(), conn)
 	c.securedVars(conn.ServerName, vars)
+	if c.proxyProtocol == proxyProtocolRequired && vars[varProxyAddress] == "" {
+		vars[varProxyAddress] = "192.0.2.1" // TEST-NET-1, RFC 5737
+	}
 	return vars, nil
 }
 

@@ -117,6 +117,10 @@ func listenerCodes() []CodeInfo {
 			"The port is in PERMISSIVE mode and the profile has no mesh TLS. Clients with a sidecar use mesh TLS when the workload is labelled for it: set tls mode DISABLE in a DestinationRule, or use the mesh profile.",
 		},
 		{
+			codeProxyProtocol, SeverityInfo, "APISIX has to expect the PROXY protocol on port %d",
+			"Configure the port as apisix.proxy_protocol.listen_http_port or listen_https_port. Requests without the header are refused where Envoy would refuse them. For the client's address in logs, hash policies and headers, set nginx_config.http.real_ip_header to proxy_protocol and real_ip_from to the load balancer; rules of access do not depend on it.",
+		},
+		{
 			"request_normalization", SeverityInfo, "requests are read as nginx reads them: paths and query parameters decoded, dot segments resolved and slashes merged, lines of one header joined, the host without its port",
 			"Envoy decodes the escapes of unreserved characters only, merges no slashes unless it is told to, and joins header lines by a comma alone. A request that spells a path in another way gets the route of that path. nginx answers 400 to malformed escapes, to paths that climb above the root and to hosts with empty labels, 405 to TRACE and CONNECT, and 414 to very long paths, which Envoy routes; Envoy answers 400 to fragments and to more kinds of hosts. To what it forwards, APISIX adds x-forwarded-for with the peer's address appended, x-forwarded-proto, -host and -port, and x-real-ip; names of headers keep their case; the server header of responses is APISIX's.",
 		},

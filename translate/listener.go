@@ -80,6 +80,9 @@ func (s *State) parseListener(r *xds.Resource) *listenerUnit {
 	}
 	reportUnknown(l, share, "")
 	for _, f := range l.GetListenerFilters() {
+		if s.parseProxyProtocol(f, &base, share) {
+			continue
+		}
 		switch afterSlash(f.GetTypedConfig().GetTypeUrl()) {
 		case "envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
 			"envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",

@@ -70,6 +70,10 @@ func TestEveryPluginIsCheckedAgainstItsSchema(t *testing.T) {
 				t.Error(note)
 			}
 		}
+		if slices.Contains(pluginsNotLoaded(), name) {
+			t.Logf("%s is not among the plugins that APISIX loads unless it is told to", name)
+			continue
+		}
 		for config, file := range seen[name] {
 			o := apisix.Object{Kind: apisix.KindRoute, ID: "r.test", Value: []byte(`{"id":"r.test","uri":"/*","plugins":{"` + name + `":` + config + `}}`)}
 			if err := schemas.Check(o); err != nil {
@@ -79,6 +83,9 @@ func TestEveryPluginIsCheckedAgainstItsSchema(t *testing.T) {
 		t.Logf("%s: %d configurations", name, len(seen[name]))
 	}
 }
+
+// pluginsNotLoaded are those that have no schema in the answer of an APISIX with the default plugins.
+func pluginsNotLoaded() []string { return []string{"opentelemetry", "skywalking"} }
 
 // pluginsSeen returns the configurations of each plugin in goldens and cases, with a file of each.
 func pluginsSeen(tb testing.TB) map[string]map[string]string {

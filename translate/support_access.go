@@ -41,7 +41,7 @@ func accessSupport() []SupportSection {
 			{"HTTP/3", "QUIC listener", NotPossible, "not served", []Code{"udp_listener"}, "listener-unsupported"},
 			{"numTrustedProxies", "xff_num_trusted_hops", Approximate, "counts in AuthorizationPolicy; APISIX's own notion of the client's address is a matter of its configuration", []Code{"setting_ignored"}, "authorization-remote-address-gateway"},
 			{"forwardClientCertDetails", "forward_client_cert_details", Approximate, "x-forwarded-client-cert of clients is always removed where Envoy removes or replaces it, and never set", []Code{"client_certificate_header"}, "TestNoClientCanForgeACertificateHeader"},
-			{"PROXY protocol of load balancers", "proxy_protocol listener filter", NotYet, "a matter of APISIX's configuration (apisix.proxy_protocol)", []Code{"listener_filter_ignored"}, "listener-settings"},
+			{"PROXY protocol of load balancers", "proxy_protocol listener filter", Approximate, "APISIX reads it where its configuration says so; remoteIpBlocks see the client's address", []Code{codeProxyProtocol}, "listener-proxy-protocol"},
 			{"ports that come and go", "LDS", NeedsCapture, "APISIX's configuration lists the ports", nil, ""},
 			{"TLS routes by server name", "server_names", NeedsCapture, "not served", []Code{"tcp_refused"}, "gateway-tls"},
 			{"TCP routes by port and subnet", "prefix_ranges", NeedsCapture, "not served", []Code{"tcp_refused"}, "tcp-client"},
