@@ -24,7 +24,7 @@ func (s *Server) terminate(ctx context.Context, conn net.Conn, chain *translate.
 	defer cancel()
 	terminated, who, err := server.terminate(handshake, conn)
 	if err != nil {
-		s.tls.failed(ctx, inboundTLS, err,
+		s.failedTLS(ctx, inboundTLS, err,
 			slog.String("chain", chain.Key),
 			slog.String("peer", conn.RemoteAddr().String()),
 			slog.String("server_name", hello.serverName))

@@ -49,7 +49,7 @@ type origination struct {
 // fails. It has logged and counted the error.
 func (s *Server) originate(ctx context.Context, conn net.Conn, how *translate.UpstreamTLS, o origination) (net.Conn, error) {
 	fail := func(ctx context.Context, err error) {
-		s.tls.failed(ctx, outboundTLS, err, slog.String("cluster", o.cluster), slog.String("endpoint", o.endpoint))
+		s.failedTLS(ctx, outboundTLS, err, slog.String("cluster", o.cluster), slog.String("endpoint", o.endpoint))
 	}
 	client := s.tls.clients.get(how, s.tls.newClient)
 	config, err := client.config(o)

@@ -32,7 +32,6 @@ type tlsState struct {
 
 	handshakes *prometheus.CounterVec
 	refused    *prometheus.CounterVec
-	lines      limitedLog
 }
 
 func newTLSState(config Config) (*tlsState, error) {
@@ -46,7 +45,6 @@ func newTLSState(config Config) (*tlsState, error) {
 			Name: "meshbridge_capture_tls_refused_total",
 			Help: "TLS connections that did not come about, or that the peer has refused, by reason.",
 		}, []string{"direction", "reason"}),
-		lines: limitedLog{log: config.Log},
 	}
 	for _, metric := range []prometheus.Collector{t.handshakes, t.refused} {
 		if err := config.Registerer.Register(metric); err != nil {
@@ -65,63 +63,19 @@ func (t *tlsState) succeeded(direction string, resumed bool) {
 	t.handshakes.WithLabelValues(direction, text).Inc()
 }
 
-// failed counts and logs a connection that did not come about, with what tells which.
-func (t *tlsState) failed(ctx context.Context, direction string, err error, which ...slog.Attr) {
+// failedTLS counts and logs a connection that did not come about, with what tells which.
+func (s *Server) failedTLS(ctx context.Context, direction string, err error, which ...slog.Attr) {
 	why := reasonOf(err)
-	t.refused.WithLabelValues(direction, string(why)).Inc()
+	s.tls.refused.WithLabelValues(direction, string(why)).Inc()
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return // we are stopping
 	}
-	attrs := append(which, slog.String("reason", string(why)), slog.Any("error", err))
+	which = append(which, slog.String("reason", string(why)), slog.Any("error", err))
 	if why == tlsClosed {
-		t.log.LogAttrs(ctx, slog.LevelDebug, "TLS connection closed by its peer during the handshake", attrs...)
+		s.log.LogAttrs(ctx, slog.LevelDebug, "TLS connection closed by its peer during the handshake", which...)
 		return
 	}
-	t.lines.warn(ctx, direction+" "+string(why), "TLS connection refused", attrs...)
-}
-
-// limitedLog writes a line of each kind at most once per second, and then how many it left out.
-type limitedLog struct {
-	log *slog.Logger
-
-	mu    sync.Mutex
-	kinds map[string]*limitedLine
-}
-
-type limitedLine struct {
-	last    time.Time
-	leftOut int
-}
-
-func (l *limitedLog) warn(ctx context.Context, kind, message string, attrs ...slog.Attr) {
-	leftOut, ok := l.allow(kind, time.Now())
-	if !ok {
-		return
-	}
-	if leftOut > 0 {
-		attrs = append(attrs, slog.Int("suppressed", leftOut))
-	}
-	l.log.LogAttrs(ctx, slog.LevelWarn, message, attrs...)
-}
-
-func (l *limitedLog) allow(kind string, now time.Time) (leftOut int, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	line := l.kinds[kind]
-	switch {
-	case line == nil:
-		if l.kinds == nil {
-			l.kinds = make(map[string]*limitedLine)
-		}
-		l.kinds[kind] = &limitedLine{last: now}
-		return 0, true
-	case now.Sub(line.last) < time.Second:
-		line.leftOut++
-		return 0, false
-	default:
-		leftOut, line.last, line.leftOut = line.leftOut, now, 0
-		return leftOut, true
-	}
+	s.say.warn(ctx, direction+" TLS "+string(why), "TLS connection refused", which...)
 }
 
 // compiled keeps what was made of parts of the tables for as long as the part itself is in use: the

@@ -209,10 +209,10 @@ type revocationLists struct {
 
 func newRevocationLists(text []byte) revocationLists {
 	var r revocationLists
-	for len(text) > 0 {
+	for len(bytes.TrimSpace(text)) > 0 {
 		var block *pem.Block
 		if block, text = pem.Decode(text); block == nil {
-			break
+			return revocationLists{err: errors.New("certificate revocation list: not PEM")}
 		}
 		list, err := x509.ParseRevocationList(block.Bytes)
 		if err != nil {
