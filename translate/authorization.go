@@ -147,8 +147,7 @@ func (s *State) compileAccess(c *Chain, filters []accessFilter, report reporter)
 		}
 		switch {
 		case f.disabled, refuses.may.never():
-		case refuses.may.always() && !refuses.must.always(), c.Port == 0:
-			// Without a port, capture would have to pass on what is allowed, and sees no requests.
+		case refuses.may.always() && !refuses.must.always():
 			restrictions = append(restrictions, r)
 			continue
 		case f.asks:

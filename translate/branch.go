@@ -45,6 +45,8 @@ type variant struct {
 	retryTimeout time.Duration
 	// grpc makes the scheme grpc: the twin of a cluster that speaks HTTP/2.
 	grpc bool
+	// tcp is for connections that carry no HTTP, or none that anyone looks at.
+	tcp bool
 	// hash is the canonical form of the hash policy ("header:x-user", "cookie:sid",
 	// "vars:remote_addr", "vars:arg_q", "combination:…"); empty without one.
 	hash string
@@ -66,6 +68,12 @@ type clusterFacts struct {
 	hashes bool
 	// maxRequests is the circuit breaker's limit of concurrent requests; 0 is none.
 	maxRequests uint32
+	// aliased says that capture connects to the original destination of HTTP requests, and opening
+	// identifies how; empty for clusters with endpoints of their own.
+	aliased bool
+	opening string
+	// unserved says why TCP connections to the cluster are closed; empty where they are not.
+	unserved string
 	// mirror is the address to which copies of requests can be sent; empty where there is none.
 	mirror string
 }
@@ -94,5 +102,7 @@ type clusterContext struct {
 	name    string
 	cluster *clusterpb.Cluster                // nil where a route refers to a cluster that is not there
 	load    *endpointpb.ClusterLoadAssignment // nil until it has arrived
+	// overlay is nil where capture does not stand for endpoints.
+	overlay *overlay
 	report  func(code Code, field string, args ...any)
 }

@@ -49,6 +49,8 @@ type Chain struct {
 	// Port is the port that clients connect to; 0 for chains of connections to whatever has no
 	// listener, or inbound no chain, of its own.
 	Port int
+	// Path is that of a Unix domain socket, instead of Address and Port.
+	Path string
 	// Excluded are the addresses that have a listener of their own on the port of a wildcard
 	// listener, sorted.
 	Excluded []netip.Addr
@@ -101,6 +103,12 @@ type Chain struct {
 	proxyProtocol proxyProtocol
 	// narrowed names match criteria that only a chain selection at connection level can check.
 	narrowed string
+	// capturedTLS tells that capture terminates the chain's TLS, and clientCertificate is the value of
+	// x-forwarded-client-cert by which it tells of the peer's certificate; empty where it does not.
+	capturedTLS       bool
+	clientCertificate string
+	// overridesALPN tells that the filter istio.alpn chooses what is offered to upstreams.
+	overridesALPN bool
 	// plain tells that a TLS chain's routes are for plain connections: of a port in STRICT mode,
 	// in a profile that has no mesh TLS.
 	plain bool
@@ -151,7 +159,7 @@ func RequestVars(p Profile, c *Chain, conn Connection) (map[string]string, error
 func FindChain(chains []*Chain, direction Direction, conn Connection, tls bool) *Chain {
 	var found *Chain
 	for _, c := range chains {
-		if !c.HTTP || c.Direction != direction || c.received().TLS != tls || c.Port != conn.Port && c.Port != 0 {
+		if !c.HTTP || c.Direction != direction || c.received().TLS != tls || c.Port != conn.Port && c.Port != 0 || c.Path != "" {
 			continue
 		}
 		own := slices.Contains(c.addresses(), conn.Address)

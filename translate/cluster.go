@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 
@@ -24,18 +25,48 @@ func factsOf(c *clusterpb.Cluster) clusterFacts {
 		http2:               options.http2,
 		downstream:          options.downstream,
 		originalDestination: isOriginalDestination(c) && !inbound,
+		opening:             originalDestinationOf(c),
+		unserved:            closedTo(c),
 		hashes:              balancingOf(c) == consistentHash,
 		maxRequests:         concurrencyLimit(c, options),
 		mirror:              mirrorAddress(c),
 	}
 }
 
-// connectTimeout is in seconds.
-func connectTimeout(c *clusterpb.Cluster) float64 {
-	if c.GetConnectTimeout() == nil {
-		return defaultConnectTimeout.Seconds()
+// factsOf returns the same with what depends on the profile and the inputs.
+func (s *State) factsOf(c *clusterpb.Cluster) clusterFacts {
+	facts := factsOf(c)
+	facts.aliased = facts.originalDestination && overlayOf(s.options.Profile, &s.inputs)
+	return facts
+}
+
+// originalDestinationOf identifies how connections to the original destination are opened.
+func originalDestinationOf(c *clusterpb.Cluster) string {
+	if !isOriginalDestination(c) {
+		return ""
 	}
-	return seconds(c.GetConnectTimeout().AsDuration())
+	return shortHash(deterministic(c))
+}
+
+// closedTo says why TCP connections to a cluster are closed; empty where they are not.
+func closedTo(c *clusterpb.Cluster) string {
+	switch {
+	case c.GetClusterType() != nil && dnsOf(c).kind == noDNS:
+		return "where connections to cluster " + c.GetName() + " go is known only of HTTP requests"
+	case c.GetClusterType() == nil && c.GetType() == clusterpb.Cluster_STATIC && len(c.GetLoadAssignment().GetEndpoints()) == 0:
+		return "cluster " + c.GetName() + " has no endpoints"
+	}
+	return ""
+}
+
+// connectTimeout is in seconds.
+func connectTimeout(c *clusterpb.Cluster) float64 { return seconds(connectTimeoutOf(c)) }
+
+func connectTimeoutOf(c *clusterpb.Cluster) time.Duration {
+	if c.GetConnectTimeout() == nil {
+		return defaultConnectTimeout
+	}
+	return c.GetConnectTimeout().AsDuration()
 }
 
 func isOriginalDestination(c *clusterpb.Cluster) bool {
@@ -76,11 +107,16 @@ func compileUpstream(cx *clusterContext, v variant) *apisix.Upstream {
 	}
 	options, _ := protocolOptionsOf(cx.cluster) // reportCluster reports the error
 	u.Timeout = upstreamTimeouts(connectTimeout(cx.cluster))
-	u.KeepalivePool = options.keepalivePool()
+	if v.tcp {
+		u.Timeout = streamTimeouts(connectTimeout(cx.cluster))
+	} else {
+		u.KeepalivePool = options.keepalivePool()
+	}
 	u.Checks = checksOf(cx.cluster, cx.load)
 	setBalancing(u, balancingOf(cx.cluster), v.hash)
 	endpoints := cx.endpoints(nil)
 	cx.ramp(endpoints)
+	endpoints = cx.overlaid(endpoints, v.tcp)
 	setHost(u, v.host, endpoints)
 	zones := cx.byZone(endpoints)
 	u.Nodes = nodesOf(endpoints, weighting{
@@ -141,7 +177,7 @@ func reportCluster(cx *clusterContext) {
 
 func reportClusterType(cx *clusterContext) {
 	c := cx.cluster
-	if t := c.GetClusterType(); t != nil && dnsOf(c).kind == noDNS {
+	if t := c.GetClusterType(); t != nil && dnsOf(c).kind == noDNS && (cx.overlay == nil || !isDynamic(c)) {
 		cx.report(codeClusterType, "cluster_type", t.GetName())
 		return
 	}

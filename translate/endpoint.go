@@ -6,6 +6,7 @@ import (
 	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corepb "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointpb "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // endpoint is an address that a cluster sends requests to.
@@ -20,6 +21,13 @@ type endpoint struct {
 	draining bool
 	// meshTLS endpoints are known to speak Istio's mTLS.
 	meshTLS bool
+	// metadata chooses among the transport sockets of the cluster.
+	metadata *structpb.Struct
+	// path is that of a Unix domain socket, instead of host and port.
+	path string
+	// originalDestination stands for where clients connected to, and dynamic for where the host of a
+	// request resolves to.
+	originalDestination, dynamic bool
 
 	priority uint32
 	locality *endpointpb.LocalityLbEndpoints
@@ -34,6 +42,11 @@ func (cx *clusterContext) endpoints(report reporter) []endpoint {
 	if port, ok := inboundPort(cx.cluster); ok {
 		address, _ := instanceAddress(cx.options)
 		return []endpoint{{host: hostOf(address), port: port, weight: 1}}
+	}
+	if cx.overlay != nil {
+		if e, ok := virtualEndpoint(cx.cluster); ok {
+			return []endpoint{e}
+		}
 	}
 	if cx.cluster.GetClusterType() != nil && dnsOf(cx.cluster).kind == noDNS {
 		return nil
@@ -90,7 +103,8 @@ func (r *endpointReader) add(e *endpointpb.LbEndpoint, locality *endpointpb.Loca
 	found := endpoint{
 		hostname: target.GetHostname(),
 		weight:   max(e.GetLoadBalancingWeight().GetValue(), 1),
-		meshTLS:  e.GetMetadata().GetFilterMetadata()["envoy.transport_socket_match"].GetFields()["tlsMode"].GetStringValue() == "istio",
+		meshTLS:  e.GetMetadata().GetFilterMetadata()[transportMatch].GetFields()["tlsMode"].GetStringValue() == "istio",
+		metadata: e.GetMetadata().GetFilterMetadata()[transportMatch],
 		priority: locality.GetPriority(),
 		locality: locality,
 	}
@@ -100,6 +114,11 @@ func (r *endpointReader) add(e *endpointpb.LbEndpoint, locality *endpointpb.Loca
 	case corepb.HealthStatus_DRAINING:
 		found.draining = true
 	case corepb.HealthStatus_HEALTHY, corepb.HealthStatus_UNKNOWN, corepb.HealthStatus_DEGRADED:
+	}
+	if path := target.GetAddress().GetPipe().GetPath(); path != "" && r.overlay != nil {
+		found.path = path
+		r.found = append(r.found, found)
+		return
 	}
 	socket, why := connectable(target.GetAddress())
 	if why != "" {

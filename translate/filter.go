@@ -68,6 +68,11 @@ func isTelemetry(name, message string) bool {
 	return name == "istio.stats" || name == "istio.metadata_exchange"
 }
 
+// isALPNFilter tells whether a filter chooses the protocols that TLS to upstreams offers.
+func isALPNFilter(f *http_connection_managerpb.HttpFilter) bool {
+	return messageName(f.GetTypedConfig()) == "istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig"
+}
+
 // inspectHTTPFilters reports the filters of a connection manager that have no effect in APISIX, and
 // returns those that restrict access. dormant are those that do so where a route enables them, and
 // access those whose rules are compiled.

@@ -95,7 +95,7 @@ func (f *forwarding) reportDestination(d destination) {
 	switch {
 	case !d.facts.exists:
 		f.rx.report(codeClusterNotFound, "route", d.cluster, f.notFound)
-	case d.facts.originalDestination:
+	case d.facts.originalDestination && !d.facts.aliased:
 		f.rx.report(codeOriginalDestination, "route", d.cluster)
 	}
 }

@@ -96,15 +96,31 @@ func translated(tb testing.TB, opts Options, snap *xds.Snapshot) *State {
 	return s
 }
 
+// captured translates with numbers for capture, in profiles that have it.
+func captured(tb testing.TB, opts Options, snap *xds.Snapshot) *State {
+	tb.Helper()
+	s, _, err := Translate(opts, snap, Inputs{Allocations: newTestAllocations()})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
 // TestScenariosGiveTheirGoldenObjects compares all objects and diagnostics of the recordings.
 func TestScenariosGiveTheirGoldenObjects(t *testing.T) {
 	wanted := map[string]bool{}
 	for _, sc := range loadScenarios(t) {
 		for _, p := range sc.profiles() {
 			golden := filepath.Join(scenarios, sc.name, p.Name()+".yaml")
+			capture := filepath.Join(scenarios, sc.name, p.Name()+".capture.yaml")
 			wanted[golden] = true
+			wanted[capture] = p.Captures()
 			t.Run(sc.name+"/"+p.Name(), func(t *testing.T) {
-				compareGolden(t, golden, render(t, translated(t, sc.with(p), sc.snapshot)))
+				s := captured(t, sc.with(p), sc.snapshot)
+				compareGolden(t, golden, render(t, s))
+				if p.Captures() {
+					compareGolden(t, capture, renderCapture(t, s))
+				}
 			})
 		}
 	}
@@ -177,7 +193,7 @@ func render(tb testing.TB, s *State) []byte {
 func TestEveryObjectOfTheScenariosIsAccepted(t *testing.T) {
 	for _, sc := range loadScenarios(t) {
 		for _, p := range sc.profiles() {
-			s := translated(t, sc.with(p), sc.snapshot)
+			s := captured(t, sc.with(p), sc.snapshot)
 			for o := range s.Objects() {
 				checkAccepted(t, o)
 			}

@@ -41,6 +41,10 @@ func (rx *routeContext) requestHeaders(d destination) *headerChanges {
 		headerLevel{rx.vhost.GetRequestHeadersToAdd(), rx.vhost.GetRequestHeadersToRemove(), ""},
 		headerLevel{rx.config.GetRequestHeadersToAdd(), rx.config.GetRequestHeadersToRemove(), ""},
 	)...))
+	merged = rx.tellCertificate(merged)
+	if d.facts.aliased {
+		merged = append(merged, headerOutcome{name: OriginalDestinationHeader, values: []string{rx.originalDestination()}})
+	}
 	if rx.vhost.GetIncludeRequestAttemptCount() {
 		// APISIX does not count attempts, so a retry says 1 as well.
 		merged = append(merged, headerOutcome{name: "x-envoy-attempt-count", values: []string{"1"}})
@@ -175,7 +179,7 @@ func (rx *routeContext) changeable(name, field string) bool {
 	switch {
 	case strings.HasPrefix(name, ":"), name == "host":
 		rx.report(codeHeaderLeftOut, field, name, "it is not a header of its own in APISIX")
-	case name == "", strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }):
+	case strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }):
 		rx.report(codeHeaderLeftOut, field, name, "it is not the name of a header")
 	default:
 		return true

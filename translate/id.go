@@ -30,8 +30,11 @@ const defaultRetries = 2
 // suffix names what differs from the common variant of a cluster.
 func (v variant) suffix() string {
 	var b strings.Builder
-	if v.grpc {
+	switch {
+	case v.grpc:
 		b.WriteString("~g")
+	case v.tcp:
+		b.WriteString("~tcp")
 	}
 	if v.retries != defaultRetries {
 		b.WriteString("~r" + strconv.Itoa(v.retries))

@@ -16,10 +16,15 @@ import (
 	"meshbridge/xds"
 )
 
+// defaultChainField is the field of the chain that takes what no other does.
+const defaultChainField = "default_filter_chain"
+
 // listenerUnit is what one listener contributes to the chain table.
 type listenerUnit struct {
-	name        string
-	chains      []*chainDraft
+	name   string
+	chains []*chainDraft
+	// capture is the listener as capture serves it, without its chains; nil in profiles without capture.
+	capture     *Listener
 	diagnostics []Diagnostic
 	notes       []note
 }
@@ -46,6 +51,7 @@ type chainDraft struct {
 	brokenCode Code
 	// ipv6 tells that the listener has an IPv6 address.
 	ipv6 bool
+	chainCapture
 	// unclaimed tells that the chain is for TCP connections that no service claims.
 	unclaimed bool
 }
@@ -73,7 +79,11 @@ func (s *State) parseListener(r *xds.Resource) *listenerUnit {
 		report("udp_listener", "udp_listener_config")
 		return u
 	}
+	captures := s.options.Profile.Captures()
 	base, ok := listenerChain(l)
+	if !ok && captures {
+		base, ok = pipeChain(l)
+	}
 	if !ok {
 		report("address_unsupported", "address", describeAddress(l.GetAddress()))
 		return u
@@ -88,11 +98,17 @@ func (s *State) parseListener(r *xds.Resource) *listenerUnit {
 			"envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
 			"envoy.extensions.filters.listener.http_inspector.v3.HttpInspector":
 		default:
+			if captures && isCapturedListenerFilter(afterSlash(f.GetTypedConfig().GetTypeUrl())) {
+				continue
+			}
 			share("listener_filter_ignored", `listener_filters["`+f.GetName()+`"]`, f.GetName())
 		}
 	}
 	if len(l.GetAccessLog()) > 0 {
 		share("telemetry_ignored", "access_log", "the access log of listeners")
+	}
+	if captures {
+		u.capture = capturedListener(l, &base, share)
 	}
 	add := func(fc *listenerpb.FilterChain, field string) {
 		if fc != nil {
@@ -106,10 +122,13 @@ func (s *State) parseListener(r *xds.Resource) *listenerUnit {
 		}
 		add(fc, field)
 	}
-	add(l.GetDefaultFilterChain(), "default_filter_chain")
+	add(l.GetDefaultFilterChain(), defaultChainField)
 	if l.GetFilterChainMatcher() != nil {
 		for _, d := range u.chains {
 			d.narrowed = "a matcher tree"
+			if captures {
+				d.unmatchable(d.narrowed)
+			}
 		}
 	}
 	markNarrowed(u.chains)
@@ -195,7 +214,7 @@ func (s *State) parseFilterChain(base Chain, fc *listenerpb.FilterChain, field s
 	switch message := messageName(last.GetTypedConfig()); message {
 	case typeHTTPConnectionManager:
 		d.HTTP = true
-		d.restrictions = append(d.restrictions, inspectNetworkFilters(filters[:len(filters)-1], share)...)
+		d.parseNetworkFilters(filters[:len(filters)-1], s.options.Profile.Captures(), share)
 		hcm := decode[http_connection_managerpb.HttpConnectionManager](last.GetTypedConfig())
 		if hcm == nil {
 			d.broken = "its connection manager does not decode"
@@ -207,6 +226,9 @@ func (s *State) parseFilterChain(base Chain, fc *listenerpb.FilterChain, field s
 		d.unclaimed = isUnclaimed(decode[tcp_proxypb.TcpProxy](last.GetTypedConfig()).GetCluster())
 	default:
 		d.proxy = last.GetName()
+	}
+	if s.options.Profile.Captures() {
+		d.parseCaptured(fc, share)
 	}
 	d.Key = d.baseKey(match)
 	return d
@@ -268,6 +290,17 @@ func (s *State) parseTransportSocket(d *chainDraft, ts *corepb.TransportSocket, 
 				d.MeshTLS = true
 			}
 		}
+		if s.options.Profile.Captures() {
+			d.tlsContext = c
+			about := share
+			share = func(code Code, field string, args ...any) {
+				if isBeyondAPISIX(code) {
+					d.beyond = true // and capture will do it
+					return
+				}
+				about(code, field, args...)
+			}
+		}
 		if !d.MeshTLS {
 			d.tls = s.parseServerTLS(c, share)
 		}
@@ -284,6 +317,10 @@ func (d *chainDraft) parseConnectionManager(hcm *http_connection_managerpb.HttpC
 	d.restrictions, d.dormant, d.accessFilters = append(d.restrictions, restrictions...), dormant, access
 	d.facts = requestFactsOf(hcm)
 	d.plugins = chainPluginsOf(hcm, options, share)
+	d.overridesALPN = slices.ContainsFunc(hcm.GetHttpFilters(), isALPNFilter)
+	if options.Profile.Captures() && d.Port == 0 && d.Path == "" {
+		d.passthrough = passthroughCluster(d, hcm)
+	}
 	switch {
 	case hcm.GetRds() != nil:
 		d.RouteConfig = hcm.GetRds().GetRouteConfigName()
@@ -314,6 +351,10 @@ func (d *chainDraft) parseConnectionManager(hcm *http_connection_managerpb.HttpC
 	}
 	forwarding := hcm.GetForwardClientCertDetails()
 	d.dropsClientCertificate = forwarding != http_connection_managerpb.HttpConnectionManager_ALWAYS_FORWARD_ONLY
+	d.forwarding = forwarding
+	if options.Profile.Captures() {
+		return // it depends on who terminates TLS
+	}
 	if d.dropsClientCertificate && (d.MeshTLS || d.RequireClientCertificate) && forwarding != http_connection_managerpb.HttpConnectionManager_SANITIZE {
 		share("client_certificate_header", prefix+"forward_client_cert_details")
 	}
@@ -326,8 +367,12 @@ func (d *chainDraft) baseKey(match *listenerpb.FilterChainMatch) string {
 		transport = "tls"
 	}
 	switch {
+	case !d.HTTP && d.Direction == Inbound:
+		return "i:tcp:" + d.Listener + matchSuffix(match)
 	case !d.HTTP:
 		return "tcp:" + d.Listener + matchSuffix(match)
+	case d.Direction == Inbound && d.Path != "":
+		return "i:" + d.Path
 	case d.Direction == Inbound && d.Port == 0:
 		return "i:any:" + transport
 	case d.Direction == Inbound:

@@ -22,6 +22,8 @@ type credential struct {
 	// authorities verify client certificates, and checks are what else they must pass.
 	authorities string
 	checks      []string
+	// validation is all that the secret says about how peers are verified.
+	validation *tlspb.CertificateValidationContext
 	// unusable says why nothing can be made of the secret.
 	unusable    string
 	diagnostics []Diagnostic
@@ -76,7 +78,7 @@ func (c *credential) takeCertificate(t *tlspb.TlsCertificate, report reporter) {
 
 func (c *credential) takeAuthorities(v *tlspb.CertificateValidationContext, report reporter) {
 	reportUnknown(v, report, "validation_context.")
-	c.checks = clientChecks(v)
+	c.checks, c.validation = clientChecks(v), v
 	c.authorities = blocks(inlineData(v.GetTrustedCa()), func(kind string) bool { return kind == "CERTIFICATE" })
 	if c.authorities == "" {
 		c.unusable = "it has no certificates of authorities"

@@ -153,7 +153,12 @@ func (cx *clusterContext) slowStart() *SlowStart {
 }
 
 // address identifies an endpoint within its cluster.
-func (e *endpoint) address() string { return endpointAddress(e.host, e.port) }
+func (e *endpoint) address() string {
+	if e.path != "" {
+		return e.path
+	}
+	return endpointAddress(e.host, e.port)
+}
 
 // ramps marks the clusters whose new endpoints have other weights.
 func (p *step) ramps(old, in Inputs) {

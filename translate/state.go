@@ -38,6 +38,10 @@ type State struct {
 	byKey     map[string]*Chain
 	units     map[string]*chainUnit // by chain key
 	clusters  map[string]*clusterUnit
+	// captured is capture's table, by name of a listener. istioALPN tells that the filter istio.alpn
+	// has its say.
+	captured  map[string]*captureUnit
+	istioALPN bool
 	// credentials are the secrets that have arrived, by name.
 	credentials map[string]*credential
 	// sslDiagnostics are about ssl objects.
@@ -48,6 +52,7 @@ type State struct {
 	clusterUsers  usage // cluster -> chain keys, counting what asked for its facts or refers to it
 	endpointUsers index // EDS service name -> clusters
 	nameUsers     index // DNS name -> clusters
+	secretUsers   index // secret -> clusters
 
 	objects     *objectSet
 	diagnostics []Diagnostic
@@ -118,6 +123,8 @@ func New(opts Options) (*State, error) {
 		clusterUsers:  usage{},
 		endpointUsers: index{},
 		nameUsers:     index{},
+		secretUsers:   index{},
+		captured:      map[string]*captureUnit{},
 		objects:       newObjectSet(),
 	}
 	s.upstreamLabels = s.labels()
@@ -150,7 +157,10 @@ func (s *State) Apply(in Input) Result {
 	s.decoded = map[string]*clusterpb.Cluster{}
 	defer func() { s.decoded = nil }()
 	s.objects.begin()
-	if in.All {
+	// Where there is capture now, and was not, everything is another.
+	all := in.All || (s.inputs.Allocations == nil) != (in.Inputs.Allocations == nil)
+	s.inputs.Allocations = in.Inputs.Allocations
+	if all {
 		p.everything()
 	} else {
 		for _, k := range in.Changed {
@@ -163,6 +173,7 @@ func (s *State) Apply(in Input) Result {
 		p.rebuildTable()
 	}
 	p.compileChains()
+	p.compileCapture()
 	p.compileClusters()
 	if p.listeners || p.serverNames {
 		p.compileSSLs()
@@ -171,6 +182,7 @@ func (s *State) Apply(in Input) Result {
 	var out Result
 	out.Put, out.Delete = s.objects.end()
 	out.SlowStarts = p.slowStarts
+	out.Capture = p.captureChange()
 	if p.reported {
 		out.DiagnosticsChanged = s.collectDiagnostics()
 	}
@@ -188,6 +200,10 @@ type step struct {
 	chains, clusters map[string]bool
 	reported         bool
 	slowStarts       []SlowStart
+	// recapture tells that capture's table has to be made anew.
+	recapture bool
+	capture   CaptureChange
+	overlay   overlayChange
 }
 
 // everything marks all that is there and all that was.
@@ -222,6 +238,7 @@ func (p *step) changed(k xds.Key) {
 		}
 	case xds.SecretType:
 		p.listeners = true // what is there decides which chains are served
+		p.recaptureSecret(k)
 		if r := s.snapshot.Get(k); r != nil {
 			s.credentials[k.Name] = s.parseSecret(r)
 		} else {
@@ -293,6 +310,7 @@ func (p *step) rebuildTable() {
 		}
 	}
 	s.byKey = next
+	p.reviseALPN()
 }
 
 // compileChains compiles the marked chains, in the order of their keys so that equal steps do equal
@@ -418,14 +436,16 @@ func (p *step) compileClusters() {
 		}
 		if s.clusterUsers[name] == nil {
 			p.noteSlowStart(u, nil)
+			p.captureOf(u, nil, nil)
 			s.forgetCluster(u)
 			s.objects.replace("cluster "+name, nil)
 			p.reported = p.reported || len(u.diagnostics) > 0
 			continue
 		}
 		before := u.diagnostics
-		objects, slow := s.compileCluster(u)
+		objects, slow, captured := s.compileCluster(u)
 		p.noteSlowStart(u, slow)
+		p.captureOf(u, captured.endpoints, captured.ports)
 		for _, collision := range s.objects.replace("cluster "+name, objects) {
 			s.reporter(&u.diagnostics, "Cluster "+name, "", "")("id_collision", "", collision)
 		}
@@ -473,6 +493,9 @@ func (s *State) collectDiagnostics() bool {
 		for _, part := range u.parts {
 			all = append(all, part.diagnostics...)
 		}
+	}
+	for _, u := range s.captured {
+		all = append(all, u.unit.restDiagnostics()...)
 	}
 	for _, u := range s.clusters {
 		all = append(all, u.diagnostics...)

@@ -49,6 +49,7 @@ func (s *State) assemble(units []*listenerUnit) chainTable {
 				notes = append(notes, n)
 			}
 			s.settle(&c, d, u.chains, report, shareAt)
+			d.settled = &c
 			t.chains = append(t.chains, &c)
 		}
 	}
@@ -150,10 +151,9 @@ func (s *State) settle(c *Chain, d *chainDraft, siblings []*chainDraft, report, 
 	case !c.HTTP:
 		c.NotServed = "it is not HTTP"
 		switch {
-		case d.unclaimed, c.Port == 0, d.field == "default_filter_chain":
+		case p.Captures(): // capture says what it cannot do
+		case d.unclaimed, c.Port == 0, d.field == defaultChainField:
 			share("default_chain", passage(p))
-		case p.Captures():
-			share("tcp_captured")
 		case c.Direction == Inbound && c.TLS && hasPlain(c, siblings, false):
 			// The plain chain of the port says it.
 		default:
@@ -188,8 +188,8 @@ func (s *State) settle(c *Chain, d *chainDraft, siblings []*chainDraft, report, 
 	if d.ipv6 && !c.Bound && !p.Captures() {
 		report("ipv6_not_received", "")
 	}
-	terminated := c.MeshTLS && p.PeerIdentity() != "" // in front of APISIX
-	if c.TLS && !c.plain && !terminated {
+	c.capturedTLS = s.capturesTLS(d)
+	if c.TLS && !c.plain && !c.capturedTLS {
 		more, notServed := s.certify(c, d.tls, report)
 		if notServed != "" {
 			c.NotServed = notServed
@@ -200,9 +200,12 @@ func (s *State) settle(c *Chain, d *chainDraft, siblings []*chainDraft, report, 
 	access, unenforced := s.compileAccess(c, d.accessFilters, shareAt)
 	c.access = access
 	c.Denied = s.enforcement(slices.Concat(restrictions, unenforced), "every request of the chain", report)
-	if c.Port == 0 && len(c.Denied) == 0 {
-		c.NotServed = "requests to ports without a service " + passage(p)
+	if p.Captures() && d.passthrough != "" {
+		c.NotServed = "its connections are passed through"
+		share("inbound_passthrough", "are passed on as they are")
+		return
 	}
+	s.settleCertificate(c, d, shareAt)
 }
 
 // hasPlain tells whether a chain for plain connections serves the same port.

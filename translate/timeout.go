@@ -84,6 +84,13 @@ func upstreamTimeouts(connect float64) *apisix.Timeout {
 	return &apisix.Timeout{Connect: connect, Send: noTimeout, Read: noTimeout}
 }
 
+// streamTimeouts are those of TCP connections. Capture ends the ones that are idle for too long; nginx
+// must not do so before, and cannot count more than 24 days.
+func streamTimeouts(connect float64) *apisix.Timeout {
+	const forever = 20 * 24 * time.Hour
+	return &apisix.Timeout{Connect: connect, Send: forever.Seconds(), Read: forever.Seconds()}
+}
+
 // seconds is a duration in APISIX's unit. It keeps fractions: 250 ms are 0.25.
 func seconds(d time.Duration) float64 { return max(d, shortestTimeout).Seconds() }
 

@@ -7,9 +7,12 @@ import (
 	corepb "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 )
 
-// reportTransport reports endpoints that expect more than a plain connection. They keep their real
-// addresses: there is no overlay that would do TLS for APISIX yet.
+// reportTransport reports endpoints that expect more than a plain connection, where there is no overlay
+// that would do it for APISIX. They keep their real addresses.
 func reportTransport(cx *clusterContext, endpoints []endpoint) {
+	if cx.overlay != nil {
+		return // transportsOf reports
+	}
 	c := cx.cluster
 	if s := c.GetTransportSocket(); s != nil {
 		reportSocket(s, "transport_socket", cx.report)

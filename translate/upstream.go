@@ -2,6 +2,8 @@ package translate
 
 import (
 	"cmp"
+	"net/netip"
+	"slices"
 
 	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointpb "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -26,6 +28,14 @@ type clusterUnit struct {
 	names     []string
 	// slowStart tells that the cluster has one.
 	slowStart bool
+	// overlay is what capture knows of the endpoints, and transports what that is made of; nil until
+	// it is needed, with the diagnostics about it. secrets are those that it needs.
+	overlay              map[netip.Addr]*OverlayEndpoint
+	transports           *transports
+	transportDiagnostics []Diagnostic
+	secrets              []string
+	// ports are those of the stream_routes that lead to the cluster.
+	ports map[uint16]bool
 }
 
 // cluster returns the unit of a cluster, made if necessary.
@@ -44,7 +54,7 @@ func (s *State) clusterFacts(name string) clusterFacts {
 	if u := s.clusters[name]; u != nil {
 		return u.facts
 	}
-	return factsOf(s.decodedCluster(name))
+	return s.factsOf(s.decodedCluster(name))
 }
 
 // decodedCluster returns a cluster, or nil. A step needs it several times, and decodes it once.
@@ -61,7 +71,7 @@ func (s *State) decodedCluster(name string) *clusterpb.Cluster {
 func (s *State) refreshCluster(u *clusterUnit) bool {
 	c := s.decodedCluster(u.name)
 	s.unlinkCluster(u)
-	u.endpoints, u.names = "", nil
+	u.endpoints, u.names, u.secrets, u.transports = "", nil, nil, nil
 	if c.GetType() == clusterpb.Cluster_EDS {
 		u.endpoints = cmp.Or(c.GetEdsClusterConfig().GetServiceName(), u.name)
 		s.endpointUsers.add(u.endpoints, u.name)
@@ -70,7 +80,13 @@ func (s *State) refreshCluster(u *clusterUnit) bool {
 		u.names = append(u.names, host.Name)
 		s.nameUsers.add(host.Name, u.name)
 	}
-	facts := factsOf(c)
+	if s.options.Profile.Overlay() {
+		u.secrets = secretsOf(c)
+		for _, name := range u.secrets {
+			s.secretUsers.add(name, u.name)
+		}
+	}
+	facts := s.factsOf(c)
 	changed := facts != u.facts
 	u.facts = facts
 	return changed
@@ -82,6 +98,9 @@ func (s *State) unlinkCluster(u *clusterUnit) {
 	}
 	for _, name := range u.names {
 		s.nameUsers.remove(name, u.name)
+	}
+	for _, name := range u.secrets {
+		s.secretUsers.remove(name, u.name)
 	}
 }
 
@@ -106,8 +125,14 @@ func (u *clusterUnit) release(v variant) bool {
 	return true
 }
 
+// capturedCluster is what capture and its stream ports have of a cluster.
+type capturedCluster struct {
+	endpoints map[netip.Addr]*OverlayEndpoint
+	ports     map[uint16]bool
+}
+
 // compileCluster returns an upstream for each variant in use, and the slow start of the endpoints.
-func (s *State) compileCluster(u *clusterUnit) ([]apisix.Object, *SlowStart) {
+func (s *State) compileCluster(u *clusterUnit) ([]apisix.Object, *SlowStart, capturedCluster) {
 	u.diagnostics = nil
 	c := s.decodedCluster(u.name)
 	report := s.reporter(&u.diagnostics, "Cluster "+u.name, "", origin(c.GetMetadata()))
@@ -118,10 +143,19 @@ func (s *State) compileCluster(u *clusterUnit) ([]apisix.Object, *SlowStart) {
 		cx.load = c.GetLoadAssignment()
 	}
 	if len(u.references) == 0 {
-		return nil, nil
+		return nil, nil, capturedCluster{}
+	}
+	if c != nil && overlayOf(s.options.Profile, &s.inputs) {
+		if u.transports == nil {
+			u.transportDiagnostics = nil
+			u.transports = s.transportsOf(c, s.reporter(&u.transportDiagnostics, "Cluster "+u.name, "", origin(c.GetMetadata())))
+		}
+		u.diagnostics = slices.Clone(u.transportDiagnostics)
+		cx.overlay = &overlay{transports: u.transports}
 	}
 	reportCluster(cx)
 	var objects []apisix.Object
+	var captured capturedCluster
 	for v := range u.references { // in any order: objects are sorted by key, and diagnostics too
 		up := compileUpstream(cx, v)
 		up.ID = upstreamRef{u.name, v}.id()
@@ -134,6 +168,15 @@ func (s *State) compileCluster(u *clusterUnit) ([]apisix.Object, *SlowStart) {
 			continue
 		}
 		objects = append(objects, o)
+		if v.tcp {
+			objects = append(objects, s.streamRoutes(u, v, &captured, report)...)
+		}
 	}
-	return objects, cx.slowStart()
+	if cx.overlay != nil {
+		captured.endpoints = cx.overlay.endpoints
+		if cx.overlay.exhausted {
+			report(codeOverlayExhausted, "load_assignment")
+		}
+	}
+	return objects, cx.slowStart(), captured
 }

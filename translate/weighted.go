@@ -97,7 +97,7 @@ func (f *forwarding) sharesRoute(ds []destination) bool {
 	}
 	for _, d := range ds {
 		switch {
-		case d.own != nil, d.facts.maxRequests > 0,
+		case d.own != nil, d.facts.maxRequests > 0, d.facts.aliased,
 			!d.facts.exists && f.notFound != 503,
 			f.timeouts.set() && d.facts.connectTimeout != ds[0].facts.connectTimeout:
 			return false

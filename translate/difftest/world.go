@@ -22,6 +22,12 @@ type Random interface {
 // clientIdentity is who opens connections of mesh TLS.
 const clientIdentity = "spiffe://cluster.local/ns/default/sa/client"
 
+// Variables with the certificate of the client, as capture and APISIX's static configuration have it.
+const (
+	varClientCertificate  = "proxy_protocol_tlv_0xe2"
+	varClientCertificates = "meshbridge_xfcc"
+)
+
 // World is a configuration as both sides have it.
 type World struct {
 	name        string
@@ -81,6 +87,7 @@ func NewWorld(name string, snap *xds.Snapshot, options translate.Options) (*Worl
 		}
 		if identity := options.Profile.PeerIdentity(); identity != "" && c.MeshTLS {
 			vars[identity] = clientIdentity
+			vars[varClientCertificate], vars[varClientCertificates] = envoytest.Unpredictable, envoytest.Unpredictable
 		}
 		reached := w.envoy.Evaluate(envoytest.Request{Connection: connection, Host: "any"})
 		if reached.Outcome != envoytest.Closed && (reached.Listener != c.Listener || reached.FilterChain != c.FilterChain) {
