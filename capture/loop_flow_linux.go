@@ -149,7 +149,7 @@ func (l *loop) flush(f *flow, to *side) error {
 func send(to *side, b []byte) (int, error) {
 	sent := 0
 	for to.writable && sent < len(b) {
-		n, err := unix.SendmsgN(to.fd, b[sent:], nil, nil, unix.MSG_NOSIGNAL)
+		n, err := unix.Write(to.fd, b[sent:])
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EAGAIN):

@@ -1,7 +1,9 @@
 package translate
 
 import (
+	"cmp"
 	"slices"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -67,18 +69,32 @@ func understood(message protoreflect.FullName) []string {
 	return nil
 }
 
+// notUnderstood has, by message, the fields that are not understood: it is worked out when a message is
+// first seen.
+var notUnderstood sync.Map
+
+func fieldsNotUnderstood(d protoreflect.MessageDescriptor) []protoreflect.FieldDescriptor {
+	if fields, ok := notUnderstood.Load(d); ok {
+		return fields.([]protoreflect.FieldDescriptor)
+	}
+	known := understood(d.FullName())
+	var out []protoreflect.FieldDescriptor
+	for i := range d.Fields().Len() {
+		if f := d.Fields().Get(i); !slices.Contains(known, string(f.Name())) {
+			out = append(out, f)
+		}
+	}
+	slices.SortFunc(out, func(a, b protoreflect.FieldDescriptor) int { return cmp.Compare(a.Name(), b.Name()) })
+	notUnderstood.Store(d, out)
+	return out
+}
+
 // reportUnknown reports the fields of m that are set and not understood.
 func reportUnknown(m proto.Message, report reporter, prefix string) {
-	known := understood(m.ProtoReflect().Descriptor().FullName())
-	var unknown []string
-	m.ProtoReflect().Range(func(f protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
-		if !slices.Contains(known, string(f.Name())) {
-			unknown = append(unknown, string(f.Name()))
+	r := m.ProtoReflect()
+	for _, f := range fieldsNotUnderstood(r.Descriptor()) {
+		if r.Has(f) {
+			report("setting_ignored", prefix+string(f.Name()), f.Name())
 		}
-		return true
-	})
-	slices.Sort(unknown)
-	for _, name := range unknown {
-		report("setting_ignored", prefix+name, name)
 	}
 }

@@ -2,12 +2,14 @@ package translate
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
 
 	routepb "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	tlspb "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 
@@ -49,9 +51,21 @@ func editedResource(tb testing.TB, r *xds.Resource, names []string, script []byt
 			return false
 		}
 		v, ok := m.(interface{ Validate() error })
-		return ok && v.Validate() == nil
+		return ok && v.Validate() == nil && hasItsKey(m)
 	}
 	return newResource(tb, r.Name, (&editor{script, names}).run(m, valid))
+}
+
+// hasItsKey tells whether a secret with a certificate has the key that belongs to it.
+func hasItsKey(m proto.Message) bool {
+	secret, _ := m.(*tlspb.Secret)
+	certificate := secret.GetTlsCertificate()
+	chain, key := inlineData(certificate.GetCertificateChain()), inlineData(certificate.GetPrivateKey())
+	if chain == "" || key == "" {
+		return true
+	}
+	_, err := tls.X509KeyPair([]byte(chain), []byte(key))
+	return err == nil
 }
 
 func namesOf(snap *xds.Snapshot) []string {

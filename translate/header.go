@@ -179,7 +179,7 @@ func (rx *routeContext) changeable(name, field string) bool {
 	switch {
 	case strings.HasPrefix(name, ":"), name == "host":
 		rx.report(codeHeaderLeftOut, field, name, "it is not a header of its own in APISIX")
-	case strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }):
+	case name == "", strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }):
 		rx.report(codeHeaderLeftOut, field, name, "it is not the name of a header")
 	default:
 		return true

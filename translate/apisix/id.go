@@ -15,6 +15,9 @@ const (
 	hashLength    = 10 // 50 bits: 100,000 objects collide with a probability of 4 in a million
 )
 
+// idEncoding is base32 in lower case.
+var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
 // ID returns an id for an object of ours: kind "." readable "." hash, at most 64 bytes of
 // [a-zA-Z0-9-_.]. kind is one of r, u, t, s and pc. readable is for people: it is cleaned, loses
 // ".svc.cluster.local", and is truncated before the hash. key is the canonical name of what the
@@ -22,19 +25,21 @@ const (
 // neighbours or on the order of a list.
 func ID(kind, readable, key string) string {
 	sum := sha256.Sum256([]byte(key))
-	hash := strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))[:hashLength]
+	var hash [16]byte
+	idEncoding.Encode(hash[:], sum[:10]) // in whole groups of 5 bytes
 	room := max(0, maxIDLength-len(kind)-2-hashLength)
 	readable = readableID(readable)
 	if len(readable) > room {
 		readable = strings.TrimRight(readable[:room], ".")
 	}
-	return kind + "." + readable + "." + hash
+	return kind + "." + readable + "." + string(hash[:hashLength])
 }
 
 // readableID keeps the characters that an id may have; runs of others, and of dots, become one dot.
 func readableID(s string) string {
 	s = strings.ReplaceAll(s, ".svc.cluster.local", "")
 	var b strings.Builder
+	b.Grow(len(s))
 	dot := true // swallow leading dots
 	for i := range len(s) {
 		c := s[i]

@@ -78,7 +78,9 @@ func (v *validation) require(ok bool, field, format string, args ...any) {
 }
 
 func (v *validation) within(field string, n, low, high int) {
-	v.require(low <= n && n <= high, field, "%d is not within %d and %d", n, low, high)
+	if n < low || n > high {
+		v.fail(field, "%d is not within %d and %d", n, low, high)
+	}
 }
 
 // needs fails where the version is older than the feature that a field uses.
@@ -96,7 +98,9 @@ func (v *validation) template(field, s string) {
 }
 
 func (v *validation) oneOf(field, s string, allowed ...string) {
-	v.require(slices.Contains(allowed, s), field, "%q is none of %s", s, strings.Join(allowed, ", "))
+	if !slices.Contains(allowed, s) {
+		v.fail(field, "%q is none of %s", s, strings.Join(allowed, ", "))
+	}
 }
 
 func at(field string, i int) string { return field + "[" + strconv.Itoa(i) + "]" }
@@ -107,15 +111,17 @@ func (v *validation) common(id, name, desc string, labels map[string]string) {
 	v.require(len(name) <= maxTextLength, "name", "is longer than %d bytes", maxTextLength)
 	v.require(len(desc) <= maxTextLength, "desc", "is longer than %d bytes", maxTextLength)
 	for key, value := range labels {
-		v.require(value != "" && value == LabelValue(value), "labels."+key,
-			"%q is empty, has white space, or is longer than %d bytes", value, maxTextLength)
+		if value == "" || value != LabelValue(value) {
+			v.fail("labels."+key, "%q is empty, has white space, or is longer than %d bytes", value, maxTextLength)
+		}
 	}
 }
 
 // id checks an id or a reference: ^[a-zA-Z0-9-_.]+$, at most 64 bytes.
 func (v *validation) id(field, id string) {
-	v.require(id != "" && len(id) <= maxIDLength && only(id, isIDByte), field,
-		"%q is not 1 to %d letters, digits, -, _ and .", id, maxIDLength)
+	if id == "" || len(id) > maxIDLength || !only(id, isIDByte) {
+		v.fail(field, "%q is not 1 to %d letters, digits, -, _ and .", id, maxIDLength)
+	}
 }
 
 func only(s string, allowed func(byte) bool) bool {
@@ -140,7 +146,9 @@ func isHostPattern(s string) bool {
 
 func (v *validation) unique(field string, list []string) {
 	for i, s := range list {
-		v.require(slices.Index(list, s) == i, at(field, i), "%q is there twice", s)
+		if slices.Index(list, s) != i {
+			v.fail(at(field, i), "%q is there twice", s)
+		}
 	}
 }
 
@@ -173,9 +181,15 @@ func (v *validation) timeout(field string, t *Timeout) {
 	if t == nil {
 		return
 	}
-	v.require(t.Connect > 0, field+".connect", "must be above 0")
-	v.require(t.Send > 0, field+".send", "must be above 0")
-	v.require(t.Read > 0, field+".read", "must be above 0")
+	if t.Connect <= 0 {
+		v.fail(field+".connect", "must be above 0")
+	}
+	if t.Send <= 0 {
+		v.fail(field+".send", "must be above 0")
+	}
+	if t.Read <= 0 {
+		v.fail(field+".read", "must be above 0")
+	}
 }
 
 // Validate checks the route. See [Validate].

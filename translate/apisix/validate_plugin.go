@@ -1,11 +1,13 @@
 package apisix
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // pluginRule is what is known of a plugin: the feature that it is and the check of its
@@ -17,7 +19,7 @@ type pluginRule struct {
 
 // pluginRules returns the plugins that meshbridge emits. A plugin that APISIX has not loaded is
 // skipped by it with a warning in a log, so that any other is an error.
-func pluginRules() map[string]pluginRule {
+var pluginRules = sync.OnceValue(func() map[string]pluginRule {
 	return map[string]pluginRule{
 		"cors":             {0, (*pluginValidation).cors},
 		"fault-injection":  {0, (*pluginValidation).faultInjection},
@@ -43,12 +45,12 @@ func pluginRules() map[string]pluginRule {
 		"workflow":         {FeatureWorkflow, (*pluginValidation).workflow},
 		"zipkin":           {0, nil},
 	}
-}
+})
 
 // KnownPlugins returns the names of the plugins that a version of APISIX has, of those that
 // meshbridge emits, sorted.
 func KnownPlugins(version Version) []string {
-	rules := pluginRules()
+	rules := maps.Clone(pluginRules())
 	maps.DeleteFunc(rules, func(_ string, r pluginRule) bool { return !version.Has(r.since) })
 	return slices.Sorted(maps.Keys(rules))
 }
@@ -99,6 +101,9 @@ func (v *pluginValidation) decode(into any) bool {
 
 // meta checks what every plugin has. A filter that does not compile lets the plugin always run.
 func (v *pluginValidation) meta() {
+	if !bytes.Contains(v.config, []byte(`"_meta"`)) {
+		return
+	}
 	var c struct {
 		Meta struct {
 			Filter  []any `json:"filter"`

@@ -46,11 +46,17 @@ func (v *validation) nodes(nodes []Node) {
 	}
 	seen := make(map[address]bool, len(nodes))
 	for i, n := range nodes {
-		v.require(isHostPattern(n.Host) && !strings.HasPrefix(n.Host, "*"), at("nodes", i)+".host", "%q is not a host", n.Host)
-		v.within(at("nodes", i)+".port", n.Port, 1, math.MaxUint16)
-		v.require(n.Weight >= 0, at("nodes", i)+".weight", "must not be below 0")
 		key := address{n.Host, n.Port}
-		v.require(!seen[key], at("nodes", i), "%s:%d is there twice: balancers know nodes by address", n.Host, n.Port)
+		switch {
+		case !isHostPattern(n.Host), strings.HasPrefix(n.Host, "*"):
+			v.fail(at("nodes", i)+".host", "%q is not a host", n.Host)
+		case n.Port < 1, n.Port > math.MaxUint16:
+			v.fail(at("nodes", i)+".port", "%d is not within %d and %d", n.Port, 1, math.MaxUint16)
+		case n.Weight < 0:
+			v.fail(at("nodes", i)+".weight", "must not be below 0")
+		case seen[key]:
+			v.fail(at("nodes", i), "%s:%d is there twice: balancers know nodes by address", n.Host, n.Port)
+		}
 		seen[key] = true
 	}
 }

@@ -24,8 +24,8 @@ func normalForms(r envoytest.Request) []envoytest.Request {
 	}
 	forms := []envoytest.Request{out}
 	if path, query, ok := strings.Cut(out.Target, "?"); ok {
-		if decoded, err := url.PathUnescape(query); err == nil && !strings.ContainsAny(decoded, "# \x00") {
-			out.Target = path + "?" + decoded
+		if decoded, err := url.PathUnescape(query); err == nil {
+			out.Target = path + "?" + strings.NewReplacer("#", "%23", " ", "%20", "\x00", "%00").Replace(decoded)
 			forms = append(forms, out)
 		}
 	}
