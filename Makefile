@@ -75,7 +75,7 @@ fuzz: fuzz-targets fuzz-etcd ## look for faults with random input, for long
 fuzz-targets: ## each fuzz target of FUZZPKG (default: all) for FUZZTIME
 	@for pkg in $$($(GO) list $(FUZZPKG)); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg; \
 	  done; \
 	done
 FUZZTIME ?= 60s
