@@ -26,6 +26,8 @@ type branch struct {
 	upstream  *upstreamRef
 	timeout   *apisix.Timeout
 	websocket bool
+	// keepsPath tells that the part of the path that a wildcard matches must not be known by itself.
+	keepsPath bool
 	// extra are further upstreams that plugins of the branch refer to by id.
 	extra []upstreamRef
 }

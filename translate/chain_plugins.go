@@ -15,6 +15,8 @@ type chainPlugins struct {
 	requestID *requestID
 	tracing   *tracer
 	rateLimit *limitReq
+	// grpcWeb tells that gRPC-Web requests are translated, on routes to what speaks gRPC.
+	grpcWeb bool
 	// accessLog is also for requests that are not forwarded.
 	accessLog *fileLogger
 	// rateLimitFilter is the name of the filter with the rate limit, by which routes have others;
@@ -29,10 +31,17 @@ func chainPluginsOf(hcm *http_connection_managerpb.HttpConnectionManager, option
 		accessLog: accessLogOf(hcm, options.Profile, report),
 	}
 	for _, f := range hcm.GetHttpFilters() {
-		if messageName(f.GetTypedConfig()) != typeLocalRateLimit {
+		field := `http_filters["` + f.GetName() + `"]`
+		switch messageName(f.GetTypedConfig()) {
+		case typeLocalRateLimit:
+		case typeGRPCWeb:
+			if p.grpcWeb = !f.GetDisabled(); p.grpcWeb {
+				report(codeGRPCWeb, field)
+			}
+			continue
+		default:
 			continue
 		}
-		field := `http_filters["` + f.GetName() + `"]`
 		if p.rateLimitFilter != "" {
 			report(codeFilterIgnored, field, f.GetName(), "a second rate limit")
 			continue

@@ -29,6 +29,10 @@ func extensionCodes() []CodeInfo {
 			"The plugin has to be in APISIX's list of plugins. It takes the collector's address, and the name of the service, from a place that is the same for all routes and is not the bridge's to write: plugin_metadata of opentelemetry, plugin_attr of skywalking. Spans are named by APISIX and have no custom tags.",
 		},
 		{
+			codeGRPCWeb, SeverityInfo, "gRPC-Web requests are translated where the cluster speaks gRPC, by APISIX's grpc-web plugin",
+			"The plugin reads the whole request first, up to 64 MB. Requests that are no POST, and those to clusters that speak HTTP/1.1, are forwarded as they are. The plugin would open responses to all origins; what the CORS policy and the upstream say instead is put back.",
+		},
+		{
 			codeLocalRateLimit, SeverityInfo,
 			"bursts of up to %d requests are let through, and then one in %s; the rest is answered with %d",
 			"The tokens of the bucket come back one by one, where Envoy fills it at intervals. The bucket is the chain's, or with a configuration of its own the route's, in each APISIX; routes to which other rules of access apply than to the rest of the chain share one of their own. Requests that the proxy answers itself take no token.",

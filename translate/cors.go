@@ -119,6 +119,7 @@ func addResponseHeaders(config any, set map[string]string) *responseRewrite {
 	if !ok {
 		return out
 	}
+	out.Meta = own.Meta
 	for name, value := range own.Headers.Set {
 		if _, ok := set[name]; !ok {
 			set[name] = value

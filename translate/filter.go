@@ -97,7 +97,7 @@ func inspectHTTPFilters(hcm *http_connection_managerpb.HttpConnectionManager, re
 		case restricts:
 			restrictions = append(restrictions, restriction{code, field, `filter "` + f.GetName() + `"`})
 		case f.GetDisabled():
-		case isTelemetry(f.GetName(), message), isAccessFilter(message), message == typeLocalRateLimit, isSessionFilter(config):
+		case isTelemetry(f.GetName(), message), isAccessFilter(message), message == typeLocalRateLimit, message == typeGRPCWeb, isSessionFilter(config):
 		case message == "envoy.extensions.filters.http.router.v3.Router", message == "envoy.extensions.filters.http.cors.v3.Cors":
 		case message == "envoy.extensions.filters.http.fault.v3.HTTPFault":
 			fault := new(faultpb.HTTPFault)

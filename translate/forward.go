@@ -112,6 +112,9 @@ func (f *forwarding) branches(ds []destination, suffix string, vars apisix.Vars)
 	main.suffix, main.vars = suffix, vars
 	if speaksGRPC(ds) {
 		out = append(out, f.grpcTwin(main, ds))
+		if f.rx.chain.plugins.grpcWeb {
+			out = append(out, f.grpcWebTwin(main, ds))
+		}
 	}
 	if endless := f.timeouts.ofUpgraded(); main.websocket && endless != f.timeouts {
 		out = append(out, websocketTwin(main, endless.of(first.facts.connectTimeout)))

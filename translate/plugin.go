@@ -6,6 +6,7 @@ import "meshbridge/translate/apisix"
 const (
 	pluginFaultInjection  = "fault-injection"
 	pluginFileLogger      = "file-logger"
+	pluginGRPCWeb         = "grpc-web"
 	pluginLimitConn       = "limit-conn"
 	pluginLimitReq        = "limit-req"
 	pluginOpenTelemetry   = "opentelemetry"
@@ -58,6 +59,7 @@ type headerChanges struct {
 }
 
 type responseRewrite struct {
+	Meta    *orderMeta            `json:"_meta,omitempty"`
 	Headers responseHeaderChanges `json:"headers"`
 }
 

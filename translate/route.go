@@ -384,7 +384,13 @@ func (x *routeCompiler) emitBranch(r listedRoute, b branch, keys pathKeys, prior
 		Timeout:         b.timeout,
 		EnableWebsocket: b.websocket,
 	}
-	if uris := keys.uris(); len(uris) == 1 {
+	uris := keys.uris()
+	if b.keepsPath {
+		for i, uri := range uris {
+			uris[i] = keepingPath(uri)
+		}
+	}
+	if len(uris) == 1 {
 		out.URI = uris[0]
 	} else {
 		out.URIs = uris

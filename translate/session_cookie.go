@@ -91,7 +91,7 @@ func (f *forwarding) withoutSession(ds []destination, suffix string, vars apisix
 func addResponseHeader(config any, line string) *responseRewrite {
 	out := &responseRewrite{}
 	if own, ok := config.(*responseRewrite); ok {
-		out.Headers = own.Headers
+		*out = *own
 	}
 	out.Headers.Add = append(slices.Clone(out.Headers.Add), line)
 	return out

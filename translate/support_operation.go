@@ -28,7 +28,7 @@ func operationSupport() []SupportSection {
 			{"EnvoyFilter that adds filters", "http_filters", NotPossible, "requests pass without the filter; what restricts access fails closed", []Code{codeFilterIgnored, "filter_fault", "listener_filter_ignored"}, "filter-unknown"},
 			{"configuration of filters for routes and virtual hosts", "typed_per_filter_config", Approximate, "the most specific one, for the filters that are translated", []Code{codeFilterIgnored}, "action-other-filter"},
 			{"local rate limit", "local_ratelimit filter", Approximate, "the limit-req plugin: a bucket that fills evenly, for a chain or a route", []Code{codeLocalRateLimit, codeLocalRateLimitPartial}, "filter-local-rate-limit"},
-			{"global rate limit", "ratelimit filter", NotYet, "not limited", []Code{codeFilterIgnored}, "filter-unknown"},
+			{"global rate limit", "ratelimit filter", NotPossible, "not limited: APISIX cannot ask a rate limit service. A local rate limit is translated, and APISIX's limit-count counts in Redis where it is enabled globally", []Code{codeFilterIgnored}, "filter-unknown"},
 			{"WasmPlugin", "ECDS", NotPossible, "requests pass without it", []Code{"filter_discovered"}, "filter-unknown"},
 			{"proxyless gRPC", "api_listener", NotPossible, "not served", []Code{"api_listener"}, "proxyless-grpc"},
 		}},

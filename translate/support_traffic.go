@@ -40,7 +40,7 @@ func trafficSupport() []SupportSection {
 			{"h2UpgradePolicy, useClientProtocol", "use_downstream_protocol_config", Approximate, "gRPC in HTTP/2, all else in HTTP/1.1", nil, "action-grpc-twin"},
 			{"gRPC", "http2_protocol_options", Exact, "routes for gRPC requests, to an upstream with scheme grpc", nil, "action-grpc-twin"},
 			{"HTTP/2 to upstreams other than gRPC", "http2_protocol_options", NotPossible, "HTTP/1.1", []Code{codeHTTP2Downgraded}, "security-ratings-permissive"},
-			{"gRPC-Web", "grpc_web filter", NotYet, "forwarded as it is: APISIX's plugin would open the responses to every origin, whatever the CORS policy", []Code{codeFilterIgnored}, "filter-unknown"},
+			{"gRPC-Web", "grpc_web filter", Approximate, "the grpc-web plugin, on a route of its own; the CORS policy stays", []Code{codeGRPCWeb}, "filter-grpc-web"},
 		}},
 		{"Discovery of endpoints", []Support{
 			{"services of Kubernetes, ServiceEntry STATIC", "EDS", Exact, "nodes of an upstream; an endpoint change touches nothing else", nil, "TestNewEndpointsOfOneClusterChangeItsUpstreamOnly"},

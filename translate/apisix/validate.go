@@ -261,6 +261,9 @@ func (v *validation) routeURI(field, uri string) {
 	if star < 0 {
 		return
 	}
+	if rest := uri[star+1:]; strings.HasSuffix(uri[:star], "/") && rest != "" && strings.Trim(rest, "abcdefghijklmnopqrstuvwxyz") == "" {
+		uri = uri[:star+1] // a wildcard with a name
+	}
 	v.require(star == len(uri)-1, field, "%q has a * that is not its end: it is a wildcard, and what follows may be ignored", uri)
 	prefix := uri[:star]
 	if newPathRecheck(uri) == nil {
