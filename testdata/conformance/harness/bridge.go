@@ -40,7 +40,7 @@ func StartBridge(t testing.TB, path, xds string, flags ...string) *Bridge {
 			args = append(args, flag)
 		}
 	}
-	b := &Bridge{Process: start(t, path, append(args, flags...)...)}
+	b := &Bridge{Process: Start(t, path, append(args, flags...)...)}
 	b.Etcd = b.address(t, "serving etcd")
 	b.Status = b.address(t, "serving status")
 	b.Admin = b.address(t, "serving admin")

@@ -28,6 +28,11 @@ func Build(ctx context.Context, dir string) (Binaries, error) {
 	return Binaries{Meshbridge: bridge, Istiod: istiod}, nil
 }
 
+// BuildFrom builds a package of a module into dir, and returns the program's path.
+func BuildFrom(ctx context.Context, module, pkg, dir string) (string, error) {
+	return build(ctx, "", module, pkg, filepath.Join(dir, filepath.Base(pkg)))
+}
+
 func build(ctx context.Context, have, module, pkg, to string) (string, error) {
 	if have != "" {
 		return have, nil

@@ -43,7 +43,7 @@ func (i *Istiod) Start(t testing.TB) {
 	if i.Secure != "" {
 		args = append(args, "--secure", i.Secure)
 	}
-	i.Process = start(t, i.path, args...)
+	i.Process = Start(t, i.path, args...)
 	line := i.WaitLine(t, "ready line", readyLine.MatchString)
 	addresses := readyLine.FindStringSubmatch(line)
 	i.GRPC, i.HTTP, i.Secure = addresses[1], addresses[2], addresses[3]

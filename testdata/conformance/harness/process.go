@@ -28,8 +28,8 @@ type Process struct {
 	changed chan struct{} // closed and replaced at every new line
 }
 
-// start runs a program until the test ends. A failed test shows its output.
-func start(t testing.TB, path string, args ...string) *Process {
+// Start runs a program until the test ends. A failed test shows its output.
+func Start(t testing.TB, path string, args ...string) *Process {
 	t.Helper()
 	p := &Process{
 		name:    path[strings.LastIndexByte(path, '/')+1:],
