@@ -298,4 +298,3 @@ func toPort(key string, b *backend) *translate.FilterChain {
 func toHTTP(key string) *translate.FilterChain {
 	return &translate.FilterChain{Key: key, HTTP: new(translate.HTTPProxy)}
 }
-
