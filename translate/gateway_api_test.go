@@ -40,7 +40,7 @@ const (
 	leastVirtualHosts = 480
 	leastRoutes       = 500
 	leastChosen       = 480
-	leastEqual        = 90000
+	leastEqual        = 75000
 	mostSkipped       = 4
 )
 

@@ -61,7 +61,7 @@ type outcome struct {
 // forwards tells whether APISIX sends the request to an upstream, be it one without endpoints.
 func (o *outcome) forwards() bool {
 	d := o.apisixDecision
-	return d.Status == 0 || d.AnsweredBy == "upstream" && d.UpstreamID != ""
+	return d.Status == 0 && d.AnsweredBy != "tls" || d.AnsweredBy == "upstream" && d.UpstreamID != ""
 }
 
 // comparison collects differences.

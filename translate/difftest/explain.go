@@ -65,6 +65,7 @@ func rules() map[translate.Code]rule {
 		"fault_not_injected":               {aboutEitherRoute, faultOnly},
 		"filter_fault":                     {aboutListener, faultOnly},
 		"cors_unsupported":                 {aboutEitherRoute, corsOnly},
+		"client_certificate_host":          {aboutListener, isHostOfAnotherCertificate},
 		"client_certificate_header":        {aboutListener, isHeader("x-forwarded-client-cert")},
 		"setting_ignored":                  {aboutChainOrRoute, ignoredSetting},
 
@@ -178,6 +179,12 @@ func isRefused(o *outcome, d translate.Diagnostic, diff difference) bool {
 
 func isAnswer403(o *outcome, _ translate.Diagnostic, diff difference) bool {
 	return diff.aspect == aspectAnswer && o.apisixDecision.Status == 403
+}
+
+// isHostOfAnotherCertificate is for requests that APISIX refuses because of their server name.
+func isHostOfAnotherCertificate(o *outcome, _ translate.Diagnostic, diff difference) bool {
+	d := o.apisixDecision
+	return diff.aspect == aspectAnswer && d.AnsweredBy == "tls" && d.Status == 400
 }
 
 // refusesOddPath is for paths that Envoy changes before it looks at rules.

@@ -293,6 +293,8 @@ func (e *entrance) pair(r envoytest.Request) pair {
 		a.Scheme, a.Vars["ssl_client_verify"] = "https", "NONE"
 		if r.Connection.Certificate != nil {
 			a.Vars["ssl_client_verify"] = "SUCCESS"
+		} else if e.chain.Terminated {
+			a.TLS = &apisix.Handshake{ServerName: r.Connection.ServerName}
 		}
 	}
 	return pair{e, r, a}

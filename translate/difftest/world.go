@@ -28,6 +28,9 @@ const (
 	varClientCertificates = "meshbridge_xfcc"
 )
 
+// fallbackSNI is what gateways are to be configured with: the server name of clients that ask for none.
+const fallbackSNI = "no-sni.mesh"
+
 // World is a configuration as both sides have it.
 type World struct {
 	name        string
@@ -58,7 +61,7 @@ func NewWorld(name string, snap *xds.Snapshot, options translate.Options) (*Worl
 	if w.envoy, err = envoytest.New(snap); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if w.apisix, err = apisix.NewEvaluator(state.Objects(), apisix.Options{}); err != nil {
+	if w.apisix, err = apisix.NewEvaluator(state.Objects(), apisix.Options{FallbackSNI: fallbackSNI}); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if refused := w.apisix.Refused(); len(refused) > 0 {
