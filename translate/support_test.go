@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -117,4 +118,29 @@ func testFunctions(t *testing.T) map[string]bool {
 
 func TestTheSupportDocumentIsUpToDate(t *testing.T) {
 	compareGolden(t, "../docs/support.md", []byte(SupportDocument()))
+}
+
+// The README counts the rows. It is the only part of it that -update writes.
+func TestTheReadmeCountsTheConstructs(t *testing.T) {
+	const file = "../README.md"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := regexp.MustCompile(`of (\d+), (\d+) are exact, (\d+) approximate with a stated difference, (\d+) not done yet, (\d+) not possible in APISIX, and (\d+) need`)
+	at := counts.FindSubmatchIndex(text)
+	if at == nil {
+		t.Fatalf("%s does not have %s", file, counts)
+	}
+	count := map[SupportClass]int{}
+	total := 0
+	for _, section := range SupportTable() {
+		for _, row := range section.Rows {
+			count[row.Class]++
+			total++
+		}
+	}
+	want := fmt.Sprintf("of %d, %d are exact, %d approximate with a stated difference, %d not done yet, %d not possible in APISIX, and %d need",
+		total, count[Exact], count[Approximate], count[NotYet], count[NotPossible], count[NeedsCapture])
+	compareGolden(t, file, slices.Concat(text[:at[0]], []byte(want), text[at[1]:]))
 }
