@@ -5,6 +5,10 @@
 //	go test ./...            builds both programs and runs everything
 //	go run ./cmd/istiod --dir demo
 //
+// Package tables gives what Istio's own tests are made of, its routing tables
+// and its fixtures of the Gateway API, to the model of Envoy and to the
+// translation.
+//
 // It is a Go module of its own because istiod brings more than a thousand
 // packages that the bridge must not depend on. The first build takes several
 // minutes.
