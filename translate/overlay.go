@@ -141,7 +141,9 @@ func bindSource(c *clusterpb.Cluster) netip.Addr {
 // typeDynamicForwardProxy is the type of clusters whose endpoints are where requests' hosts resolve to.
 const typeDynamicForwardProxy = "envoy.clusters.dynamic_forward_proxy"
 
-func isDynamic(c *clusterpb.Cluster) bool { return c.GetClusterType().GetName() == typeDynamicForwardProxy }
+func isDynamic(c *clusterpb.Cluster) bool {
+	return c.GetClusterType().GetName() == typeDynamicForwardProxy
+}
 
 // virtualEndpoint stands for the endpoints of a cluster whose addresses come with each request.
 func virtualEndpoint(c *clusterpb.Cluster) (endpoint, bool) {
