@@ -21,10 +21,11 @@ import (
 
 const codeAccessLog Code = "access_log_approximate"
 
-// fileLogger writes a line for each request for which one of Match holds.
+// fileLogger writes a line for each request for which one of Match holds, in APISIX's own format where
+// there is no other.
 type fileLogger struct {
 	Path      string            `json:"path"`
-	LogFormat map[string]string `json:"log_format"`
+	LogFormat map[string]string `json:"log_format,omitempty"`
 	Match     []apisix.Vars     `json:"match,omitempty"`
 }
 
@@ -35,7 +36,7 @@ const defaultLogFormat = `[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-P
 
 // accessLogOf returns the first access log of a connection manager that is a file, and reports what is
 // not logged; nil where there is none.
-func accessLogOf(hcm *http_connection_managerpb.HttpConnectionManager, profile Profile, report reporter) *fileLogger {
+func accessLogOf(hcm *http_connection_managerpb.HttpConnectionManager, options *Options, report reporter) *fileLogger {
 	var log *fileLogger
 	for _, l := range hcm.GetAccessLog() {
 		const field = "http_connection_manager.access_log"
@@ -46,13 +47,18 @@ func accessLogOf(hcm *http_connection_managerpb.HttpConnectionManager, profile P
 		}
 		var left []string
 		log = &fileLogger{Path: path}
-		log.LogFormat, left = logFields(format, profile)
+		if options.APISIXVersion.Has(apisix.FeatureLogFormat) {
+			log.LogFormat, left = logFields(format, options.Profile)
+		} else {
+			left = append(left, "its format")
+		}
 		if f := l.GetFilter(); f != nil {
 			condition, exact := logFilter(f)
-			if !exact {
+			filters := options.APISIXVersion.Has(apisix.FeatureLogMatch)
+			if !exact || !filters {
 				left = append(left, "a part of its filter")
 			}
-			if condition != nil {
+			if condition != nil && filters {
 				log.Match = []apisix.Vars{apisix.List(condition)}
 			}
 		}

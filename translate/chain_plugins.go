@@ -28,14 +28,18 @@ func chainPluginsOf(hcm *http_connection_managerpb.HttpConnectionManager, option
 	p := chainPlugins{
 		requestID: requestIDOf(hcm, report),
 		tracing:   tracingOf(hcm, options.NodeID, report),
-		accessLog: accessLogOf(hcm, options.Profile, report),
+		accessLog: accessLogOf(hcm, options, report),
 	}
 	for _, f := range hcm.GetHttpFilters() {
 		field := `http_filters["` + f.GetName() + `"]`
 		switch messageName(f.GetTypedConfig()) {
 		case typeLocalRateLimit:
 		case typeGRPCWeb:
-			if p.grpcWeb = !f.GetDisabled(); p.grpcWeb {
+			switch p.grpcWeb = !f.GetDisabled(); {
+			case p.grpcWeb && !options.APISIXVersion.Has(apisix.FeatureGRPCWebPath):
+				p.grpcWeb = false
+				report(codeFilterIgnored, field, f.GetName(), "which needs APISIX "+apisix.FeatureGRPCWebPath.Since().String())
+			case p.grpcWeb:
 				report(codeGRPCWeb, field)
 			}
 			continue

@@ -62,6 +62,8 @@ const (
 	FeatureStreamTrafficSplit
 	// FeatureAnySNI is an ssl for "*" that is presented for any server name.
 	FeatureAnySNI
+	// FeatureGRPCWebPath is that grpc-web works without a part of the path that it takes for the whole.
+	FeatureGRPCWebPath
 	// FeatureTemplateDefault is ${name ?? default} in templates, without which they cannot have a
 	// literal dollar sign.
 	FeatureTemplateDefault
@@ -112,6 +114,7 @@ func featureTable() []featureInfo {
 		{FeatureAuthExtraHeaders, 3, 14, "headers that forward-auth adds"},                            // apisix/plugins/forward-auth.lua
 		{FeatureStreamTrafficSplit, 3, 14, "weighted destinations of stream_routes"},                  // apisix/stream/plugins/traffic-split.lua
 		{FeatureAnySNI, 3, 15, "certificates for any server name"},                                    // 12668
+		{FeatureGRPCWebPath, 3, 15, "gRPC-Web on any route"},                                          // apisix/plugins/grpc-web.lua
 		{FeatureTemplateDefault, 3, 16, "dollar signs, and values for what is missing, in templates"}, // 12963
 		{FeatureLimitVariables, 3, 16, "variable limits of limit-conn"},                               // 12967
 		{FeatureProxyBuffering, 3, 17, "the plugin proxy-buffering"},                                  // apisix/plugins/proxy-buffering.lua

@@ -25,7 +25,7 @@ var pluginRules = sync.OnceValue(func() map[string]pluginRule {
 		"fault-injection":  {0, (*pluginValidation).faultInjection},
 		"file-logger":      {0, (*pluginValidation).fileLogger},
 		"forward-auth":     {0, (*pluginValidation).forwardAuth},
-		"grpc-web":         {0, nil},
+		"grpc-web":         {FeatureGRPCWebPath, nil},
 		"http-logger":      {0, nil},
 		"ip-restriction":   {0, nil},
 		"limit-conn":       {0, (*pluginValidation).limitConn},
