@@ -129,7 +129,7 @@ func randomVirtualHosts(rng *rand.Rand, config *routepb.RouteConfiguration) {
 	case 2:
 		twin := proto.CloneOf(hosts[i])
 		twin.Domains = []string{"twin.example"}
-		config.VirtualHosts = append(hosts, twin)
+		config.VirtualHosts = append(config.GetVirtualHosts(), twin)
 	case 3:
 		config.RequestHeadersToRemove = []string{"x-removed"}
 	}
