@@ -135,7 +135,7 @@ func questionsOf(f *http_connection_managerpb.HttpFilter, before []*http_connect
 // compileAccess compiles the rules of a chain's filters. Filters that cannot be enforced, because they
 // would refuse everything and Envoy would not, are restrictions instead.
 func (s *State) compileAccess(c *Chain, filters []accessFilter, report reporter) (rules []accessRule, restrictions []restriction) {
-	x := &accessCompiler{profile: s.options.Profile, chain: c, report: report}
+	x := &accessCompiler{profile: s.options.Profile, version: s.options.APISIXVersion, chain: c, report: report}
 	for _, f := range filters {
 		r := restriction{codeUnenforcedRBAC, f.field, `filter "` + f.name + `"`}
 		var refuses predicate
@@ -174,7 +174,7 @@ func (x *routeCompiler) accessOf(v *routepb.VirtualHost, r *routepb.Route, repor
 		maps.Copy(effective, level)
 	}
 	common = true
-	compiler := &accessCompiler{profile: x.state.options.Profile, chain: x.chain, report: report}
+	compiler := &accessCompiler{profile: x.state.options.Profile, version: x.state.options.APISIXVersion, chain: x.chain, report: report}
 	var all []verdict
 	for _, rule := range x.chain.access {
 		if rule.filter == "" && disjunction(all).never() {
@@ -230,7 +230,7 @@ func (x *routeCompiler) withAccess(branches []branch, refused verdict, common bo
 		return []branch{{plugins: apisix.Plugins{pluginFaultInjection: x.refusal()}}}
 	}
 	answers := slices.ContainsFunc(branches, func(b branch) bool { return b.plugins[pluginFaultInjection] != nil })
-	if answers || !common || !x.state.options.APISIXVersion.AtLeast(3, 0) {
+	if answers || !common || !x.state.options.APISIXVersion.Has(apisix.FeatureMetaFilter) {
 		denied := branch{suffix: "refused", vars: apisix.List(refused.cond), plugins: apisix.Plugins{pluginFaultInjection: x.refusal()}}
 		return append([]branch{denied}, branches...)
 	}
@@ -244,11 +244,9 @@ func (x *routeCompiler) withAccess(branches []branch, refused verdict, common bo
 
 // refusal answers as Envoy does.
 func (x *routeCompiler) refusal() faultInjection {
-	abort := &faultAbort{HTTPStatus: 403, Body: "RBAC: access denied"}
-	if x.state.options.APISIXVersion.AtLeast(3, 3) {
-		abort.Headers = map[string]string{"content-type": "text/plain"}
-	}
-	return faultInjection{Abort: abort}
+	return faultInjection{Abort: &faultAbort{
+		HTTPStatus: 403, Body: "RBAC: access denied", Headers: map[string]string{"content-type": "text/plain"},
+	}}
 }
 
 // commonAccess returns the id of the plugin_config with the chain's rules of access, and with what else

@@ -27,13 +27,22 @@ func (x *accessCompiler) within(r *corepb.CidrRange, test func(netip.Prefix) pre
 	return test(prefix)
 }
 
-func onAddress(variable string, p netip.Prefix) predicate {
+// onAddress is a condition on the address in a variable.
+func (x *accessCompiler) onAddress(variable string, p netip.Prefix) predicate {
+	switch {
+	case x.version.Has(apisix.FeatureIPMatch):
+	case p.Addr().Is4():
+		return exactly(when(apisix.Match(variable, `\A`+ipv4Regex(p)+`\z`)))
+	default:
+		reportTooOld(x.report, apisix.FeatureIPMatch, x.field, p.String())
+		return unknown()
+	}
 	return exactly(when(apisix.IPMatch(variable, p.String())))
 }
 
 // peerAddress is a condition on the address that the connection comes from.
 func (x *accessCompiler) peerAddress(r *corepb.CidrRange) predicate {
-	return x.within(r, func(p netip.Prefix) predicate { return onAddress(x.profile.PeerAddress(), p) })
+	return x.within(r, func(p netip.Prefix) predicate { return x.onAddress(x.profile.PeerAddress(), p) })
 }
 
 // destinationAddress is a condition on the address that the client connected to.
@@ -42,7 +51,7 @@ func (x *accessCompiler) destinationAddress(r *corepb.CidrRange) predicate {
 	return x.within(r, func(p netip.Prefix) predicate {
 		switch {
 		case variable != "":
-			return onAddress(variable, p)
+			return x.onAddress(variable, p)
 		case !p.Addr().Is4(): // of IPv4 connections, which are all that the profile receives
 			return constantly(false)
 		}
@@ -82,7 +91,7 @@ func (x *accessCompiler) remoteAddress(r *corepb.CidrRange) predicate {
 	trusted := facts.trustedHops
 	if facts.usesRemoteAddress {
 		if trusted == 0 {
-			return x.within(r, func(p netip.Prefix) predicate { return onAddress(connection, p) })
+			return x.within(r, func(p netip.Prefix) predicate { return x.onAddress(connection, p) })
 		}
 		trusted--
 	}
@@ -95,7 +104,7 @@ func (x *accessCompiler) remoteAddress(r *corepb.CidrRange) predicate {
 	}
 	return x.within(r, func(p netip.Prefix) predicate {
 		absent := when(apisix.Absent(varForwardedFor))
-		peer := onAddress(connection, p)
+		peer := x.onAddress(connection, p)
 		in := constantly(false)
 		if p.Addr().Is4() {
 			in = exactly(when(at(ipv4Regex(p))))

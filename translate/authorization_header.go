@@ -17,6 +17,10 @@ func (x *accessCompiler) header(h *routepb.HeaderMatcher) predicate {
 	if !ok {
 		return x.unknown("header " + strconv.Quote(h.GetName()) + ", as Envoy passes it to its filters,")
 	}
+	if !isSingleValue(variable) && !x.version.Has(apisix.FeatureHeaderLines) {
+		reportTooOld(x.report, apisix.FeatureHeaderLines, x.field, h.GetName())
+		return unknown()
+	}
 	if h.GetRangeMatch() != nil {
 		return x.unknown("the number in header " + strconv.Quote(h.GetName()))
 	}

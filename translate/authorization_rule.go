@@ -7,11 +7,14 @@ import (
 
 	rbacpb "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
 	matcherpb "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+
+	"meshbridge/translate/apisix"
 )
 
 // accessCompiler compiles the rules of an RBAC filter for the requests of a chain.
 type accessCompiler struct {
 	profile Profile
+	version apisix.Version
 	chain   *Chain
 	report  reporter
 	// field is that of the rules being compiled.

@@ -20,13 +20,14 @@ import (
 
 // A case is a txtar file: a comment, then
 //
-//	-- options.yaml --   profile (default mesh), node, allow_unenforced, certificates and authorities (by
+//	-- options.yaml --   profile (default mesh), apisix_version, node, allow_unenforced, certificates and authorities (by
 //	                     name of a secret, with new keys each time); may be left out
 //	-- xds.yaml --       a list of resources; without a listener, the first route configuration is
 //	                     served on one for 0.0.0.0:80
 //	-- want.yaml --      routes, plugin_configs, upstreams and ssls without ids and labels, and diagnostics
 type caseOptions struct {
 	Profile         string   `json:"profile"`
+	APISIXVersion   string   `json:"apisix_version"`
 	Node            string   `json:"node"`
 	AllowUnenforced []Code   `json:"allow_unenforced"`
 	InstanceIPs     []string `json:"instance_ips"`
@@ -44,6 +45,11 @@ func (o caseOptions) options(tb testing.TB) Options {
 		tb.Fatal(err)
 	}
 	opts := Options{Profile: profile, NodeID: o.Node, AllowUnenforced: o.AllowUnenforced}
+	if o.APISIXVersion != "" {
+		if opts.APISIXVersion, err = apisix.ParseVersion(o.APISIXVersion); err != nil {
+			tb.Fatal(err)
+		}
+	}
 	for _, ip := range o.InstanceIPs {
 		opts.InstanceIPs = append(opts.InstanceIPs, netip.MustParseAddr(ip))
 	}

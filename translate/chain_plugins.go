@@ -85,7 +85,14 @@ func (x *routeCompiler) withChainPlugins(branches []branch) []branch {
 		return branches
 	}
 	for i, b := range branches {
-		if b.upstream != nil && b.pluginConfig == "" {
+		switch {
+		case b.upstream == nil || b.pluginConfig != "":
+		case b.hasPluginOf(plugins) && !x.state.options.APISIXVersion.Has(apisix.FeaturePluginOfRoute):
+			branches[i].plugins = x.chain.plugins.onto(b.plugins)
+			if limit, ok := b.plugins[pluginLimitReq].(*limitReq); ok && limit.Meta != nil {
+				delete(branches[i].plugins, pluginLimitReq)
+			}
+		default:
 			branches[i].pluginConfig = x.pluginConfig("forwarded", plugins)
 		}
 	}
@@ -99,4 +106,14 @@ func (x *routeCompiler) answeredConfig() string {
 		return ""
 	}
 	return x.pluginConfig("answered", apisix.Plugins{pluginFileLogger: x.chain.plugins.accessLog})
+}
+
+// hasPluginOf tells whether the branch has one of the plugins.
+func (b branch) hasPluginOf(plugins apisix.Plugins) bool {
+	for name := range b.plugins {
+		if plugins[name] != nil {
+			return true
+		}
+	}
+	return false
 }

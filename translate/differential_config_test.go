@@ -54,6 +54,16 @@ func clusterNames() []string { return []string{"c0", "c1", "c2", "h2", "empty", 
 
 func generatedWorld(tb testing.TB, config *routepb.RouteConfiguration) *difftest.World {
 	tb.Helper()
+	w, err := difftest.NewWorld("generated", generatedSnapshot(tb, config), translate.Options{Profile: translate.Mesh()})
+	if err != nil {
+		tb.Fatalf("%v\n%s", err, prototext.Format(config))
+	}
+	return w
+}
+
+// generatedSnapshot serves a configuration, with clusters for it.
+func generatedSnapshot(tb testing.TB, config *routepb.RouteConfiguration) *xds.Snapshot {
+	tb.Helper()
 	resources := []*xds.Resource{newListener(tb, config.GetName()), translate.NewResource(tb, config.GetName(), config)}
 	for _, name := range clusterNames() {
 		if name == "missing" {
@@ -77,11 +87,7 @@ func generatedWorld(tb testing.TB, config *routepb.RouteConfiguration) *difftest
 		}
 		resources = append(resources, translate.NewResource(tb, name, c))
 	}
-	w, err := difftest.NewWorld("generated", new(xds.Snapshot).With(resources, nil), translate.Options{Profile: translate.Mesh()})
-	if err != nil {
-		tb.Fatalf("%v\n%s", err, prototext.Format(config))
-	}
-	return w
+	return new(xds.Snapshot).With(resources, nil)
 }
 
 // shrink removes what the failure does not need.

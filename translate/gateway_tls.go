@@ -157,9 +157,9 @@ func (s *State) parseTLSParameters(t *serverTLS, p *tlspb.TlsParameters, share r
 	switch {
 	case len(t.protocols) == 0:
 		t.unavailable = "it allows no version of TLS that APISIX has"
-	case !s.options.APISIXVersion.AtLeast(3, 5):
+	case !s.options.APISIXVersion.Has(apisix.FeatureTLSProtocols):
 		if !slices.Equal(t.protocols, []string{"TLSv1.2", "TLSv1.3"}) {
-			share("tls_parameters_ignored", prefix+"tls_minimum_protocol_version", "the range of TLS versions")
+			reportTooOld(share, apisix.FeatureTLSProtocols, prefix+"tls_minimum_protocol_version", "")
 		}
 		t.protocols = nil
 	}
@@ -182,6 +182,10 @@ func (t *serverTLS) terms(certificates []*credential) string {
 // all of its secrets are there.
 func (s *State) certify(c *Chain, t *serverTLS, report reporter) (restrictions []restriction, notServed string) {
 	const field = "transport_socket"
+	if !s.options.APISIXVersion.Has(apisix.FeatureSSLs) {
+		reportTooOld(report, apisix.FeatureSSLs, field, "")
+		return nil, "APISIX " + s.options.APISIXVersion.String() + " has its certificates elsewhere"
+	}
 	switch {
 	case c.MeshTLS:
 		notServed = "the workload's own certificate is for capture, which this profile does not have"
@@ -248,10 +252,13 @@ func (s *State) reportServerTLS(c *Chain, report reporter) {
 	}
 	switch {
 	case !c.tls.optional():
-	case s.options.APISIXVersion.AtLeast(3, 4):
+	case s.options.APISIXVersion.Has(apisix.FeatureSkipMTLS):
 		report("client_certificate_refused_late", field)
 	default:
-		report("client_certificate_required", field)
+		reportTooOld(report, apisix.FeatureSkipMTLS, field, "")
+	}
+	if len(c.ServerNames) == 0 && !s.options.APISIXVersion.Has(apisix.FeatureAnySNI) {
+		reportTooOld(report, apisix.FeatureAnySNI, field, "")
 	}
 	for _, name := range c.ServerNames {
 		if _, err := apisix.ServerName(name); err != nil {

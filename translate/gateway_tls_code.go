@@ -31,10 +31,6 @@ func tlsCodes() []CodeInfo {
 			"APISIX cannot do both: let clients without a certificate in, and end the handshake of those with a bad one.",
 		},
 		{
-			"client_certificate_required", SeverityWarning, "clients without a certificate are refused, although it is optional",
-			"APISIX makes client certificates optional from 3.4 on.",
-		},
-		{
 			"client_certificate_verified", SeverityWarning, "client certificates are verified, although any would be accepted",
 			"APISIX cannot ask for a certificate without verifying it.",
 		},
@@ -52,7 +48,7 @@ func tlsCodes() []CodeInfo {
 		},
 		{
 			"tls_parameters_ignored", SeverityWarning, "%s cannot be set for a single server",
-			"APISIX has one setting for all servers: apisix.ssl.ssl_ciphers in its config.yaml, and ssl_ecdh_curve in nginx_config.http_configuration_snippet. TLS versions can be set for each from 3.5 on.",
+			"APISIX has one setting for all servers: apisix.ssl.ssl_ciphers in its config.yaml, and ssl_ecdh_curve in nginx_config.http_configuration_snippet.",
 		},
 		{
 			"tls_version_unavailable", SeverityWarning, "TLS 1.0 is not offered",

@@ -3,6 +3,8 @@ package translate
 import (
 	"slices"
 	"strings"
+
+	"meshbridge/translate/apisix"
 )
 
 // anyServerName stands for chains without server names, in a list of names.
@@ -73,9 +75,9 @@ func (s *State) sameTerms(a, b *Chain) bool {
 }
 
 // hostsBelow returns the hosts of the chain's routes that a wildcard of its server names covers and
-// APISIX's would not, because they have more labels.
+// APISIX's would not, because they have more labels, or because its release has no wildcard for all.
 func (s *State) hostsBelow(c *Chain) []string {
-	if !c.hasWildcard() {
+	if !s.namedByRoutes(c) {
 		return nil
 	}
 	var out []string
@@ -92,7 +94,11 @@ func (s *State) hostsBelow(c *Chain) []string {
 	return out
 }
 
-func (c *Chain) hasWildcard() bool {
+// namedByRoutes tells whether hosts of the chain's routes are server names of its own.
+func (s *State) namedByRoutes(c *Chain) bool {
+	if len(c.ServerNames) == 0 {
+		return !s.options.APISIXVersion.Has(apisix.FeatureAnySNI)
+	}
 	return slices.ContainsFunc(c.ServerNames, func(name string) bool { return strings.HasPrefix(name, "*") })
 }
 
@@ -102,7 +108,7 @@ func (c *Chain) below(host string) bool {
 	if slices.ContainsFunc(c.foreignNames, taken) || !c.receives(host) {
 		return false
 	}
-	return slices.ContainsFunc(c.ServerNames, func(pattern string) bool {
+	return len(c.ServerNames) == 0 || slices.ContainsFunc(c.ServerNames, func(pattern string) bool {
 		suffix, wildcard := strings.CutPrefix(strings.ToLower(pattern), "*")
 		label, covered := strings.CutSuffix(host, suffix)
 		return wildcard && covered && strings.Contains(label, ".")

@@ -27,7 +27,7 @@ func (s *State) compileSSLs() (objects []apisix.Object, diagnostics []Diagnostic
 		}
 		for _, name := range slices.Concat(c.serverNames(), s.hostsBelow(c)) {
 			name, err := apisix.ServerName(name)
-			if err != nil || slices.Contains(c.foreignNames, name) {
+			if err != nil || slices.Contains(c.foreignNames, name) || name == anyServerName && !s.options.APISIXVersion.Has(apisix.FeatureAnySNI) {
 				continue // which has been reported
 			}
 			certificates := chooseCertificates(s.certificatesOf(c.tls), name)
@@ -102,11 +102,14 @@ func (s *State) ssl(key string, d *sslDraft) *apisix.SSL {
 	}
 	if authority := d.tls.authority.name; authority != "" {
 		ssl.Client = &apisix.SSLClient{CA: s.credentials[authority].authorities, Depth: d.tls.depth}
-		if d.tls.optional() && s.options.APISIXVersion.AtLeast(3, 4) {
+		if d.tls.optional() && s.options.APISIXVersion.Has(apisix.FeatureSkipMTLS) {
 			ssl.Client.SkipMTLSURIRegex = []string{".*"}
 		}
 		description += "; clients are verified with " + authority
 	}
-	ssl.ID, ssl.Desc = apisix.ID("s", readable, key), apisix.Name(description)
+	ssl.ID = apisix.ID("s", readable, key)
+	if s.options.APISIXVersion.Has(apisix.FeatureSSLDescription) {
+		ssl.Desc = apisix.Name(description)
+	}
 	return ssl
 }

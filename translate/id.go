@@ -76,7 +76,7 @@ func (s *State) labels(pairs ...string) map[string]string {
 	labels := map[string]string{labelMesh: "istio"}
 	pairs = append(pairs, labelNode, s.options.NodeID)
 	for i := 0; i < len(pairs); i += 2 {
-		if v := apisix.LabelValue(pairs[i+1]); v != "" {
+		if v := s.options.APISIXVersion.LabelValue(pairs[i+1]); v != "" {
 			labels[pairs[i]] = v
 		}
 	}

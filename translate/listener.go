@@ -13,6 +13,7 @@ import (
 	tlspb "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 
+	"meshbridge/translate/apisix"
 	"meshbridge/xds"
 )
 
@@ -221,6 +222,9 @@ func (s *State) parseFilterChain(base Chain, fc *listenerpb.FilterChain, field s
 			break
 		}
 		d.parseConnectionManager(hcm, &s.options, share)
+		if !s.options.APISIXVersion.Has(apisix.FeatureHeaderLines) {
+			reportTooOld(share, apisix.FeatureHeaderLines, "http_connection_manager", "")
+		}
 		d.facts.mayHaveCertificate = looksAtCertificates(fc.GetTransportSocket())
 	case typeTCPProxy:
 		d.unclaimed = isUnclaimed(decode[tcp_proxypb.TcpProxy](last.GetTypedConfig()).GetCluster())

@@ -33,7 +33,7 @@ type limitReq struct {
 	KeyType      string `json:"key_type"`
 	NoDelay      bool   `json:"nodelay"`
 	RejectedCode int    `json:"rejected_code"`
-	Policy       string `json:"policy"`
+	Policy       string `json:"policy,omitempty"`
 }
 
 // disabledMeta keeps a plugin of a plugin_config from running on a route.

@@ -102,7 +102,7 @@ type limitConn struct {
 	RejectedCode        int     `json:"rejected_code"`
 	// Policy is "local". By the letter of its schema, the plugin wants the settings of Redis where
 	// none is named.
-	Policy string `json:"policy"`
+	Policy string `json:"policy,omitempty"`
 }
 
 // answerStatus returns the plugins that answer a request with a status and an empty body.

@@ -4,8 +4,9 @@ import "meshbridge/translate/apisix"
 
 // pluginConfigUnit is a plugin_config of a chain.
 type pluginConfigUnit struct {
-	object  apisix.Object
-	invalid error
+	object      apisix.Object
+	invalid     error
+	diagnostics []Diagnostic
 }
 
 // pluginConfig returns the id of a plugin_config of the chain, which is the same for all its routes
@@ -14,9 +15,17 @@ func (x *routeCompiler) pluginConfig(what string, plugins apisix.Plugins) string
 	id := apisix.ID("pc", x.chain.Key+"."+what, canonicalKey(x.chain.Key, what))
 	x.part.pluginConfigs = add(x.part.pluginConfigs, id)
 	x.emitPluginConfig(id, func() pluginConfigUnit {
-		config := &apisix.PluginConfig{ID: id, Name: apisix.Name(x.chain.Key + "|" + what), Labels: x.labels(nil), Plugins: plugins}
-		o, err := encode(apisix.KindPluginConfig, id, config, config.Validate(x.state.options.APISIXVersion))
-		return pluginConfigUnit{o, err}
+		var c pluginConfigUnit
+		version := x.state.options.APISIXVersion
+		config := &apisix.PluginConfig{ID: id, Labels: x.labels(nil), Plugins: plugins}
+		if !version.HasAll() {
+			config.Plugins = lowering{version, x.state.reporter(&c.diagnostics, x.resource, "", "")}.plugins(plugins)
+		}
+		if version.Has(apisix.FeaturePluginConfigName) {
+			config.Name = version.Name(x.chain.Key + "|" + what)
+		}
+		c.object, c.invalid = encode(apisix.KindPluginConfig, id, config, config.Validate(version))
+		return c
 	})
 	return id
 }
@@ -29,6 +38,7 @@ func (x *routeCompiler) emitPluginConfig(id string, config func() pluginConfigUn
 	c := config()
 	x.unit.pluginConfigs[id] = c
 	rest := x.unit.parts[groupRest]
+	rest.diagnostics = append(rest.diagnostics, c.diagnostics...)
 	if c.invalid != nil { // routes that refer to what is not there answer 503
 		x.state.reporter(&rest.diagnostics, x.resource, "", "")("invalid_object", "", "plugin_config "+id, c.invalid)
 		return

@@ -18,7 +18,7 @@ type meshProfile struct{}
 
 // Mesh is the profile with capture in front of APISIX: capture does what Envoy's listener does,
 // terminates mesh TLS, and names the chain in the PROXY protocol header of every connection. Its
-// variables need APISIX 3.8 or later.
+// variables need APISIX 3.9 or later: below, no chain is served.
 func Mesh() Profile { return meshProfile{} }
 
 func (meshProfile) Name() string { return "mesh" }

@@ -82,7 +82,7 @@ func (x *routeCompiler) reporter(field, origin string) reporter {
 func (x *routeCompiler) answerAll(what string, status int) {
 	x.put(&apisix.Route{
 		ID:      apisix.ID("r", x.chain.Key+"."+what, canonicalKey(x.chain.Key, what)),
-		Name:    apisix.Name(x.chain.Key + "|" + what),
+		Name:    x.state.options.APISIXVersion.Name(x.chain.Key + "|" + what),
 		Labels:  x.labels(nil),
 		URI:     "/*",
 		Vars:    x.guard,
@@ -234,7 +234,7 @@ func (x *routeCompiler) compileVirtualHost(v *routepb.VirtualHost) []compiledRou
 func (x *routeCompiler) toTLS(v *routepb.VirtualHost) compiledRoute {
 	c := x.terminal(v, "https", redirectToTLS())
 	refused, common, _ := x.accessOf(v, nil, x.reporter(virtualHostField(v), origin(v.GetMetadata())))
-	c.branches = x.withAccess(c.branches, refused, common)
+	c.branches = x.lowerBranches(x.withAccess(c.branches, refused, common), x.reporter(virtualHostField(v), origin(v.GetMetadata())))
 	return c
 }
 
@@ -295,7 +295,7 @@ func (x *routeCompiler) compileRoute(v *routepb.VirtualHost, r *routepb.Route, f
 		upstreamID: upstreamRef.id,
 		report:     report,
 	})
-	c.branches = x.withChainPlugins(x.withAccess(c.branches, refused, common))
+	c.branches = x.lowerBranches(x.withChainPlugins(x.withAccess(c.branches, refused, common)), report)
 	return c
 }
 
@@ -373,7 +373,7 @@ func (x *routeCompiler) emitBranch(r listedRoute, b branch, keys pathKeys, prior
 	vars := slices.Concat(x.guard, apisix.List(r.placement.conds...), apisix.List(keys.conds...), apisix.List(r.match.conds...), b.vars)
 	out := &apisix.Route{
 		ID:              apisix.ID("r", readable, key),
-		Name:            apisix.Name(name),
+		Name:            x.state.options.APISIXVersion.Name(name),
 		Desc:            apisix.Name(r.desc),
 		Labels:          r.labels,
 		Hosts:           r.placement.hosts,

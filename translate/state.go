@@ -330,7 +330,7 @@ func (p *step) compileChains() {
 			continue
 		}
 		p.reported = true
-		p.serverNames = p.serverNames || s.byKey[key] != nil && s.byKey[key].Terminated && s.byKey[key].hasWildcard()
+		p.serverNames = p.serverNames || s.byKey[key] != nil && s.byKey[key].Terminated && s.namedByRoutes(s.byKey[key])
 		p.reference(key, old, unit)
 		p.publish("chain "+key, old, unit)
 	}

@@ -62,6 +62,7 @@ func codesOfNoConstruct() map[Code]string {
 		"id_collision":                   "two resources whose names have the same hash",
 		"invalid_object":                 "a safety net",
 		"listener_decode":                "a resource that is broken",
+		codeTooOld:                       "everything that needs more than APISIX 2.15",
 		"setting_ignored":                "any other field that is set, also of later versions of Envoy",
 		"string_match_unsupported":       "a kind of match that later versions of Envoy may bring",
 		"path_missing":                   "a kind of match that later versions of Envoy may bring",
@@ -103,7 +104,11 @@ func Explanation(code Code) (text string, ok bool) {
 	for _, section := range SupportTable() {
 		for _, row := range section.Rows {
 			if slices.Contains(row.Codes, code) {
-				about = append(about, fmt.Sprintf("  %s (%s): %s", row.Construct, row.Class, row.Becomes))
+				class := string(row.Class)
+				if oldest := row.oldest(); oldest != "" {
+					class += ", APISIX " + oldest
+				}
+				about = append(about, fmt.Sprintf("  %s (%s): %s", row.Construct, class, row.Becomes))
 			}
 		}
 	}
@@ -114,6 +119,9 @@ func Explanation(code Code) (text string, ok bool) {
 		b.WriteString("\nWhere it appears: on every HTTP listener.\n")
 	case general:
 		fmt.Fprintf(&b, "\nWhere it appears: %s.\n", why)
+	}
+	if code == codeTooOld {
+		fmt.Fprintf(&b, "\nFrom which release on:\n%s", floors())
 	}
 	return b.String(), true
 }

@@ -29,8 +29,9 @@ func accessSupport() []SupportSection {
 		{"Gateways", []Support{
 			{"HTTP server", "RDS http.PORT", Exact, "routes with a condition on the port", nil, "TestTheChainOfAConnectionIsThatOfItsListener"},
 			{"TLS SIMPLE", "DownstreamTlsContext, SDS", Approximate, "an ssl object; a wildcard stands for one label", []Code{"server_name_depth", "server_name_invalid", "server_name_conflict", "certificate_choice", "certificate_missing", "certificate_unavailable"}, "tls-simple"},
+			{"TLS for any host", "no server_names", Exact, "an ssl object for any server name", nil, "tls-any-name"},
 			{"TLS MUTUAL", "require_client_certificate", Approximate, "client certificates are verified; Host must be the server name", []Code{"client_certificate_host", "client_certificate_verified", codeUnenforcedClientCertificate, codeUnenforcedClientCertificateCheck}, "tls-mutual"},
-			{"TLS OPTIONAL_MUTUAL", "validation_context without require_client_certificate", Approximate, "a bad certificate gets 404 instead of a failed handshake", []Code{"client_certificate_refused_late", "client_certificate_required"}, "tls-optional-mutual"},
+			{"TLS OPTIONAL_MUTUAL", "validation_context without require_client_certificate", Approximate, "a bad certificate gets 404 instead of a failed handshake", []Code{"client_certificate_refused_late"}, "tls-optional-mutual"},
 			{"TLS ISTIO_MUTUAL", "SDS default", NeedsCapture, "not served", []Code{"certificate_unavailable"}, "tls-unavailable"},
 			{"TLS PASSTHROUGH", "tcp_proxy by server_names", NeedsCapture, "not served", []Code{"tcp_refused"}, "tls-passthrough-beside"},
 			{"TLS AUTO_PASSTHROUGH", "tcp_proxy by server_names outbound_…", NeedsCapture, "not served", []Code{"tcp_refused"}, "tls-passthrough-beside"},

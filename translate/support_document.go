@@ -30,14 +30,14 @@ func SupportDocument() string {
 	}
 	b.WriteString(".\n")
 	for _, section := range SupportTable() {
-		fmt.Fprintf(&b, "\n## %s\n\n| construct | in xDS | support | in APISIX | diagnostics | test |\n|---|---|---|---|---|---|\n", section.Title)
+		fmt.Fprintf(&b, "\n## %s\n\n| construct | in xDS | support | APISIX | in APISIX | diagnostics | test |\n|---|---|---|---|---|---|---|\n", section.Title)
 		for _, row := range section.Rows {
 			links := make([]string, len(row.Codes))
 			for i, code := range row.Codes {
 				links[i] = codeLink(code)
 			}
-			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n",
-				cell(row.Construct), quoted(row.Source), row.Class, cell(row.Becomes), strings.Join(links, ", "), quoted(row.Test))
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n",
+				cell(row.Construct), quoted(row.Source), row.Class, row.oldest(), cell(row.Becomes), strings.Join(links, ", "), quoted(row.Test))
 		}
 	}
 	b.WriteString("\n## Diagnostic codes\n\n`meshbridge translate --explain CODE` prints the same, and the constructs.\n")
@@ -56,8 +56,10 @@ const supportHead = `<!-- Written by "go test ./translate -update" from the tabl
 
 Every construct that Istio emits, and those of Envoy that an EnvoyFilter may bring, with what becomes of it in APISIX.
 Nothing is dropped in silence: where something differs, there is a diagnostic with a stable code, except for differences
-that the column "in APISIX" states and that no single resource is the reason for. Names in the last column are cases in
-testdata/cases, recordings in testdata/istiod, or test functions.
+that the column "in APISIX" states and that no single resource is the reason for. The column "APISIX" has the oldest
+release in which a construct is what its row says, where that is not 2.15: with an older --apisix-version,
+[apisix_too_old](#apisix_too_old) says what happens instead. Names in the last column are cases in testdata/cases,
+recordings in testdata/istiod, or test functions.
 
 `
 

@@ -165,7 +165,12 @@ func (s *State) settle(c *Chain, d *chainDraft, siblings []*chainDraft, report, 
 		share("inbound_passthrough", "get 404")
 		return
 	}
-	_, ok, why := c.guard(p)
+	guard, ok, why := c.guard(p)
+	if f := s.lackedBy(guard); f != 0 {
+		c.NotServed = "its connections are not known from others"
+		reportTooOld(report, f, "", "")
+		return
+	}
 	if !ok && c.Direction == Inbound && c.TLS && !c.Bound && c.narrowed == "" {
 		if hasPlain(c, siblings, true) {
 			c.NotServed = why

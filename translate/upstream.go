@@ -159,10 +159,10 @@ func (s *State) compileCluster(u *clusterUnit) ([]apisix.Object, *SlowStart, cap
 	for v := range u.references { // in any order: objects are sorted by key, and diagnostics too
 		up := compileUpstream(cx, v)
 		up.ID = upstreamRef{u.name, v}.id()
-		up.Name = apisix.Name(u.name + v.suffix())
+		up.Name = s.options.APISIXVersion.Name(u.name + v.suffix())
 		up.Desc = apisix.Name(origin(c.GetMetadata()))
 		up.Labels = s.upstreamLabels
-		o, err := encode(apisix.KindUpstream, up.ID, up, up.Validate())
+		o, err := encode(apisix.KindUpstream, up.ID, up, up.Validate(s.options.APISIXVersion))
 		if err != nil {
 			report("invalid_object", "", "upstream "+up.Name, err)
 			continue

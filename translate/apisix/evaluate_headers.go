@@ -63,14 +63,26 @@ func (o headerOperations) apply(h headerLines, vars Variables) {
 	maps.Copy(h, changed)
 }
 
+// configuredHeaders are headers as a plugin has them. In old releases, they are just those to set.
+type configuredHeaders[Added any] struct {
+	Add    Added
+	Set    map[string]string
+	Remove []string
+}
+
+func (h *configuredHeaders[Added]) UnmarshalJSON(raw []byte) error {
+	if json.Unmarshal(raw, &h.Set) == nil {
+		return nil
+	}
+	h.Set = nil
+	type operations configuredHeaders[Added]
+	return json.Unmarshal(raw, (*operations)(h))
+}
+
 // requestHeaders does what proxy-rewrite's headers say to those that the upstream receives.
 func (p *pluginRun) requestHeaders(config json.RawMessage) {
 	var c struct {
-		Headers struct {
-			Add    map[string]string `json:"add"`
-			Set    map[string]string `json:"set"`
-			Remove []string          `json:"remove"`
-		} `json:"headers"`
+		Headers configuredHeaders[map[string]string] `json:"headers"`
 	}
 	if !p.decode("proxy-rewrite", config, &c) {
 		return
@@ -92,12 +104,8 @@ func (p *pluginRun) responseRewrite() {
 		return
 	}
 	var c struct {
-		Vars    []any `json:"vars"`
-		Headers struct {
-			Add    []string          `json:"add"`
-			Set    map[string]string `json:"set"`
-			Remove []string          `json:"remove"`
-		} `json:"headers"`
+		Vars    []any                       `json:"vars"`
+		Headers configuredHeaders[[]string] `json:"headers"`
 	}
 	if !p.decode(name, config, &c) {
 		return

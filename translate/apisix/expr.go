@@ -277,6 +277,15 @@ func (n *exprNode) check() error {
 	return nil
 }
 
+// Features returns what the conditions need that not every release has.
+func (v Vars) Features() []Feature {
+	e, err := ParseExpr(v)
+	if err != nil {
+		return nil
+	}
+	return e.features()
+}
+
 // features returns what the expression needs that not every release has.
 func (e *Expr) features() []Feature {
 	if e.root == nil {

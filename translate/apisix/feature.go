@@ -36,6 +36,8 @@ const (
 	FeatureAbortHeaders
 	// FeatureSkipMTLS is client.skip_mtls_uri_regex of ssls.
 	FeatureSkipMTLS
+	// FeatureLongLabels are values of labels that are longer than 64 bytes.
+	FeatureLongLabels
 	// FeatureTLSProtocols is ssl_protocols of ssls.
 	FeatureTLSProtocols
 	// FeatureLogMatch is match of file-logger.
@@ -60,6 +62,8 @@ const (
 	FeatureAuthExtraHeaders
 	// FeatureStreamTrafficSplit is the plugin traffic-split of stream_routes.
 	FeatureStreamTrafficSplit
+	// FeatureLongNames are names that are longer than 100 bytes.
+	FeatureLongNames
 	// FeatureAnySNI is an ssl for "*" that is presented for any server name.
 	FeatureAnySNI
 	// FeatureGRPCWebPath is that grpc-web works without a part of the path that it takes for the whole.
@@ -101,6 +105,7 @@ func featureTable() []featureInfo {
 		{FeatureLogFormat, 3, 2, "formats of single loggers"},                                         // apisix/plugins/file-logger.lua
 		{FeatureAbortHeaders, 3, 3, "headers of answers by fault-injection"},                          // 9039
 		{FeatureSkipMTLS, 3, 4, "client certificates that are optional"},                              // 9322
+		{FeatureLongLabels, 3, 4, "long values of labels"},                                            // 9301
 		{FeatureTLSProtocols, 3, 5, "versions of TLS for single servers"},                             // 9903
 		{FeatureLogMatch, 3, 5, "loggers that run under a condition"},                                 // apisix/plugins/file-logger.lua
 		{FeaturePluginConfigName, 3, 7, "names of plugin_configs"},                                    // 10315
@@ -113,6 +118,7 @@ func featureTable() []featureInfo {
 		{FeatureStreamRouteName, 3, 13, "names of stream_routes"},                                     // apisix/schema_def.lua
 		{FeatureAuthExtraHeaders, 3, 14, "headers that forward-auth adds"},                            // apisix/plugins/forward-auth.lua
 		{FeatureStreamTrafficSplit, 3, 14, "weighted destinations of stream_routes"},                  // apisix/stream/plugins/traffic-split.lua
+		{FeatureLongNames, 3, 15, "long names"},                                                       // 11822
 		{FeatureAnySNI, 3, 15, "certificates for any server name"},                                    // 12668
 		{FeatureGRPCWebPath, 3, 15, "gRPC-Web on any route"},                                          // apisix/plugins/grpc-web.lua
 		{FeatureTemplateDefault, 3, 16, "dollar signs, and values for what is missing, in templates"}, // 12963

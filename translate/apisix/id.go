@@ -12,7 +12,11 @@ import (
 const (
 	maxIDLength   = 64
 	maxTextLength = 256
-	hashLength    = 10 // 50 bits: 100,000 objects collide with a probability of 4 in a million
+	// Without FeatureLongNames and FeatureLongLabels.
+	maxOldNameLength  = 100
+	maxOldLabelLength = 64
+
+	hashLength = 10 // 50 bits: 100,000 objects collide with a probability of 4 in a million
 )
 
 // idEncoding is base32 in lower case.
@@ -78,11 +82,23 @@ func OwnedID(id string) bool {
 
 // Name shortens a text to what APISIX accepts as a name or a description: 256 bytes, cut at a
 // character.
-func Name(s string) string {
-	if len(s) <= maxTextLength {
+func Name(s string) string { return shortened(s, maxTextLength) }
+
+// Name shortens a text to what the version accepts as a name.
+func (v Version) Name(s string) string { return shortened(s, v.maxName()) }
+
+func (v Version) maxName() int {
+	if v.Has(FeatureLongNames) {
+		return maxTextLength
+	}
+	return maxOldNameLength
+}
+
+func shortened(s string, limit int) string {
+	if len(s) <= limit {
 		return s
 	}
-	cut := maxTextLength
+	cut := limit
 	for cut > 0 && !utf8.RuneStart(s[cut]) {
 		cut--
 	}
@@ -91,11 +107,21 @@ func Name(s string) string {
 
 // LabelValue makes a text an acceptable label value: no white space, at most 256 bytes. An empty
 // text stays empty, and APISIX refuses it: leave the label out.
-func LabelValue(s string) string {
-	return Name(strings.Map(func(r rune) rune {
+func LabelValue(s string) string { return Version{}.LabelValue(s) }
+
+// LabelValue is [LabelValue] for the version, where values may be shorter.
+func (v Version) LabelValue(s string) string {
+	return shortened(strings.Map(func(r rune) rune {
 		if unicode.IsSpace(r) {
 			return '_'
 		}
 		return r
-	}, s))
+	}, s), v.maxLabel())
+}
+
+func (v Version) maxLabel() int {
+	if v.Has(FeatureLongLabels) {
+		return maxTextLength
+	}
+	return maxOldLabelLength
 }

@@ -30,7 +30,7 @@ func Validate(o Object, version Version) error {
 	case KindRoute:
 		return validateJSON(o, func(r *routeEntry) error { return r.validate(version) })
 	case KindUpstream:
-		return validateJSON(o, func(u *Upstream) error { return u.Validate() })
+		return validateJSON(o, func(u *Upstream) error { return u.Validate(version) })
 	case KindPluginConfig:
 		return validateJSON(o, func(c *PluginConfig) error { return c.Validate(version) })
 	case KindStreamRoute:
@@ -108,11 +108,11 @@ func at(field string, i int) string { return field + "[" + strconv.Itoa(i) + "]"
 // common checks what every object has.
 func (v *validation) common(id, name, desc string, labels map[string]string) {
 	v.id("id", id)
-	v.require(len(name) <= maxTextLength, "name", "is longer than %d bytes", maxTextLength)
+	v.require(len(name) <= v.version.maxName(), "name", "is longer than %d bytes", v.version.maxName())
 	v.require(len(desc) <= maxTextLength, "desc", "is longer than %d bytes", maxTextLength)
 	for key, value := range labels {
-		if value == "" || value != LabelValue(value) {
-			v.fail("labels."+key, "%q is empty, has white space, or is longer than %d bytes", value, maxTextLength)
+		if value == "" || value != v.version.LabelValue(value) {
+			v.fail("labels."+key, "%q is empty, has white space, or is longer than %d bytes", value, v.version.maxLabel())
 		}
 	}
 }

@@ -249,6 +249,9 @@ func (v *pluginValidation) headerOperations(headers json.RawMessage, since Featu
 			return
 		}
 		v.headersToSet(field, set)
+		if since == FeatureRequestHeaders {
+			v.plainHeaders(field, set)
+		}
 		return
 	}
 	var h struct {
@@ -278,18 +281,23 @@ func (v *pluginValidation) headerOperations(headers json.RawMessage, since Featu
 	}
 }
 
-// headersToSet checks headers in the form of old releases, which refuse a value that is not ASCII.
+// headersToSet checks headers in the form of old releases.
 func (v *pluginValidation) headersToSet(field string, headers map[string]string) {
 	v.require(len(headers) > 0, field, "must not be empty")
 	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		v.headerName(field, name)
 		v.template(field+"."+name, headers[name])
+	}
+}
+
+func (v *pluginValidation) plainHeaders(field string, headers map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
 		v.require(IsPlainHeaderValue(headers[name]), field+"."+name, "%q is not printable ASCII", headers[name])
 	}
 }
 
 // IsPlainHeaderValue tells whether a value is printable ASCII, to which releases without
-// [FeatureRequestHeaders] limit headers.
+// [FeatureRequestHeaders] limit the headers of requests.
 func IsPlainHeaderValue(s string) bool {
 	return only(s, func(c byte) bool { return c >= ' ' && c < 0x7f })
 }

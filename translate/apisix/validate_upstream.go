@@ -7,8 +7,8 @@ import (
 )
 
 // Validate checks the upstream. See [Validate].
-func (u *Upstream) Validate() error {
-	v := &validation{object: string(KindUpstream) + "/" + u.ID}
+func (u *Upstream) Validate(version Version) error {
+	v := &validation{object: string(KindUpstream) + "/" + u.ID, version: version}
 	v.common(u.ID, u.Name, u.Desc, u.Labels)
 
 	// The schema takes any type; an unknown one answers every request with 500.
