@@ -49,6 +49,8 @@ func insteadOf(f apisix.Feature) string {
 		return "the chain is not served"
 	case apisix.FeatureHeaderLines:
 		return "routes look at the first line alone; conditions of access on headers are unknown, so that nobody is allowed by one and everybody denied"
+	case apisix.FeatureGRPCWebPath:
+		return "gRPC-Web is forwarded as it is"
 	case apisix.FeatureAnySNI:
 		return "only the hosts of routes get a certificate"
 	case apisix.FeatureTemplateDefault:
@@ -103,6 +105,7 @@ func supportNeeds() map[string][]apisix.Feature {
 		"when: headers, server name, destination address": {apisix.FeatureHeaderLines},
 		"access log to a file":                            {apisix.FeatureLogFormat},
 		"filters of access logs":                          {apisix.FeatureLogMatch},
+		"gRPC-Web":                                       {apisix.FeatureGRPCWebPath},
 		"TLS SIMPLE":                                      {apisix.FeatureSSLs},
 		"TLS for any host":                                {apisix.FeatureAnySNI},
 		"TLS MUTUAL":                                      {apisix.FeatureSSLs},
