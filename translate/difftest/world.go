@@ -78,7 +78,7 @@ func NewWorld(name string, snap *xds.Snapshot, options translate.Options) (*Worl
 		w.upstreams[o.ID] = u.Name
 	}
 	for _, c := range state.Chains() {
-		if !c.HTTP || c.NotServed != "" {
+		if !c.HTTP || c.NotServed != "" || c.Path != "" { // connections of the latter have no address
 			continue
 		}
 		connection := connectionTo(options.Profile, c, options.InstanceIPs)
@@ -90,6 +90,8 @@ func NewWorld(name string, snap *xds.Snapshot, options translate.Options) (*Worl
 		}
 		if identity := options.Profile.PeerIdentity(); identity != "" && c.MeshTLS {
 			vars[identity] = clientIdentity
+		}
+		if options.Profile.Captures() && !c.Terminated && connection.Certificate != nil { // which capture has seen
 			vars[varClientCertificate], vars[varClientCertificates] = envoytest.Unpredictable, envoytest.Unpredictable
 		}
 		reached := w.envoy.Evaluate(envoytest.Request{Connection: connection, Host: "any"})
