@@ -105,7 +105,7 @@ func supportNeeds() map[string][]apisix.Feature {
 		"when: headers, server name, destination address": {apisix.FeatureHeaderLines},
 		"access log to a file":                            {apisix.FeatureLogFormat},
 		"filters of access logs":                          {apisix.FeatureLogMatch},
-		"gRPC-Web":                                       {apisix.FeatureGRPCWebPath},
+		"gRPC-Web":                                        {apisix.FeatureGRPCWebPath},
 		"TLS SIMPLE":                                      {apisix.FeatureSSLs},
 		"TLS for any host":                                {apisix.FeatureAnySNI},
 		"TLS MUTUAL":                                      {apisix.FeatureSSLs},
