@@ -21,7 +21,8 @@ import (
 // A case is a txtar file: a comment, then
 //
 //	-- options.yaml --   profile (default mesh), apisix_version, node, allow_unenforced, certificates and authorities (by
-//	                     name of a secret, with new keys each time); may be left out
+//	                     name of a secret, with new keys each time), capture (with numbers for it, and its
+//	                     table in what is wanted); may be left out
 //	-- xds.yaml --       a list of resources; without a listener, the first route configuration is
 //	                     served on one for 0.0.0.0:80
 //	-- want.yaml --      routes, plugin_configs, upstreams and ssls without ids and labels, and diagnostics
@@ -36,6 +37,8 @@ type caseOptions struct {
 	Authorities  []string            `json:"authorities"`
 	// RSA lists those of Certificates that have RSA keys; the others have ECDSA ones.
 	RSA []string `json:"rsa"`
+	// Capture gives out numbers for capture.
+	Capture bool `json:"capture"`
 }
 
 func (o caseOptions) options(tb testing.TB) Options {
@@ -125,7 +128,13 @@ func TestCases(t *testing.T) {
 				}
 			}
 			snap := loadYAML(t, resources).With(options.secrets(t), nil)
-			got := renderCase(t, translated(t, options.options(t), snap))
+			var got []byte
+			if options.Capture {
+				s := captured(t, options.options(t), snap)
+				got = append(renderCapture(t, s), renderCase(t, s)...)
+			} else {
+				got = renderCase(t, translated(t, options.options(t), snap))
+			}
 			if *update {
 				if want < 0 {
 					archive.Files = append(archive.Files, txtar.File{Name: "want.yaml"})
@@ -155,6 +164,7 @@ func renderCase(tb testing.TB, s *State) []byte {
 		Configs     []*apisix.PluginConfig `json:"plugin_configs,omitempty"`
 		Upstreams   []*apisix.Upstream     `json:"upstreams,omitempty"`
 		SSLs        []*apisix.SSL          `json:"ssls,omitempty"`
+		Streams     []*apisix.StreamRoute  `json:"stream_routes,omitempty"`
 		Diagnostics []string               `json:"diagnostics,omitempty"`
 	}{}
 	names := map[string]string{}
@@ -183,6 +193,11 @@ func renderCase(tb testing.TB, s *State) []byte {
 			ssl.ID, ssl.Labels = "", nil
 			describeCertificates(tb, ssl)
 			doc.SSLs = append(doc.SSLs, ssl)
+		case apisix.KindStreamRoute:
+			r := new(apisix.StreamRoute)
+			decodeJSON(tb, o.Value, r)
+			r.ID, r.Labels = "", nil
+			doc.Streams = append(doc.Streams, r)
 		default:
 			tb.Fatalf("cases cannot show %s", o.Key())
 		}
@@ -195,6 +210,9 @@ func renderCase(tb testing.TB, s *State) []byte {
 		if r.PluginConfigID != "" {
 			r.PluginConfigID = names[r.PluginConfigID]
 		}
+	}
+	for _, r := range doc.Streams {
+		r.UpstreamID = names[r.UpstreamID]
 	}
 	slices.SortStableFunc(doc.Routes, func(a, b *apisix.Route) int {
 		if c := slices.Compare(a.Hosts, b.Hosts); c != 0 {

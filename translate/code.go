@@ -90,7 +90,7 @@ func listenerCodes() []CodeInfo {
 		},
 		{
 			"inbound_passthrough", SeverityWarning, "requests to ports that belong to no service %s",
-			"Istio passes them to the workload. Declaring the port in a Service gives it a chain of its own.",
+			"Istio passes them to the workload, and so does capture, without a look at them: it writes no access log and leaves x-forwarded-client-cert as the client sent it. Declaring the port in a Service gives it a chain of its own.",
 		},
 		{
 			"invalid_object", SeverityError, "APISIX would refuse %s, which is left out: %s",
@@ -135,10 +135,6 @@ func listenerCodes() []CodeInfo {
 		{
 			"setting_ignored", SeverityWarning, "%s has no effect",
 			"The setting is not translated. Envoy's behaviour without it applies, or APISIX's own.",
-		},
-		{
-			"tcp_captured", SeverityInfo, "TCP connections are carried without APISIX",
-			"Capture forwards chains that end in a TCP proxy.",
 		},
 		{
 			"tcp_refused", SeverityError, "TCP connections to %s are not served: the profile has HTTP only",

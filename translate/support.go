@@ -16,8 +16,8 @@ const (
 	Exact SupportClass = "exact"
 	// Approximate constructs work, with a difference that is stated.
 	Approximate SupportClass = "approximate"
-	// NeedsCapture is for what a process between the network and APISIX has to do, which there is
-	// not: the resources for it are reported or refused.
+	// NeedsCapture constructs do what they do in Envoy in profile mesh, where capture stands between
+	// the network and APISIX. In other profiles, the resources for them are reported or refused.
 	NeedsCapture SupportClass = "needs capture"
 	// NotYet constructs could be translated, and are reported or refused.
 	NotYet SupportClass = "not yet"

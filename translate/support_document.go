@@ -70,7 +70,7 @@ func classMeaning(c SupportClass) string {
 	case Approximate:
 		return "works, with the difference that is stated"
 	case NeedsCapture:
-		return "takes a process in front of or behind APISIX, which meshbridge does not have; reported or refused"
+		return "as in Envoy in profile mesh, up to what is stated; in the other profiles reported or refused"
 	case NotYet:
 		return "could be translated; reported or refused"
 	case NotPossible:

@@ -6,7 +6,7 @@ func operationSupport() []SupportSection {
 		{"Telemetry", []Support{
 			{"access log to a file", "access_log", Approximate, "the file-logger plugin: JSON, with the fields that APISIX knows", []Code{codeAccessLog}, "filter-access-log"},
 			{"filters of access logs", "access_log.filter", Approximate, "by status and duration, also combined; others log every request", []Code{codeAccessLog}, "filter-access-log"},
-			{"access log of listeners and TCP", "Listener.access_log, tcp_proxy.access_log", NeedsCapture, "not set up", []Code{"telemetry_ignored"}, "listener-settings"},
+			{"access log of listeners and TCP", "Listener.access_log, tcp_proxy.access_log", NotYet, "not set up", []Code{"telemetry_ignored"}, "listener-settings"},
 			{"access log to a service", "access_log, gRPC or OpenTelemetry", NotYet, "not set up", []Code{"telemetry_ignored"}, "filter-access-log"},
 			{"response flags", "%RESPONSE_FLAGS%", NotPossible, "APISIX has no such reasons", []Code{codeHeaderLeftOut}, "action-request-headers"},
 			{"Istio's metrics", "istio.stats filter", NotYet, "not counted; APISIX's prometheus plugin has metrics of its own", nil, "bookinfo-client"},
@@ -18,7 +18,7 @@ func operationSupport() []SupportSection {
 			{"x-request-id", "generate_request_id", Approximate, "the request-id plugin; exact in sidecars, and gateways keep what a client sends", []Code{codeRequestIDKept}, "filter-request-id"},
 		}},
 		{"Headers of proxies", []Support{
-			{"x-forwarded-client-cert", "forward_client_cert_details", NeedsCapture, "removed from what clients send, and not set", []Code{"client_certificate_header"}, "TestNoClientCanForgeACertificateHeader"},
+			{"x-forwarded-client-cert", "forward_client_cert_details", NeedsCapture, "capture's word for the certificate; elsewhere removed from what clients send, and not set", []Code{"client_certificate_header"}, "TestNoClientCanForgeACertificateHeader"},
 			{"x-forwarded-for", "use_remote_address, skip_xff_append", Approximate, "APISIX always appends the peer's address, as gateways of Istio do and sidecars do not", []Code{"request_normalization"}, "TestRecordingsDoWhatEnvoyDoes"},
 			{"x-envoy-attempt-count", "include_request_attempt_count", Approximate, "always 1", nil, "action-request-headers"},
 			{"server, via", "server_name, via", Approximate, "APISIX's own", []Code{"request_normalization", "setting_ignored"}, "listener-settings"},

@@ -34,7 +34,7 @@ func routeSupport() []SupportSection {
 			{"destination", "route.cluster", Exact, "an upstream", nil, "action-forward"},
 			{"weighted destinations", "route.weighted_clusters", Approximate, "traffic-split: the same shares, in turn instead of at random", nil, "action-weighted-shared"},
 			{"weighted destinations with headers of their own", "weighted_clusters.clusters.request_headers_to_add", Exact, "a route for each, chosen at random", nil, "action-weighted-slices"},
-			{"weighted TCP destinations", "tcp_proxy.weighted_clusters", NeedsCapture, "TCP is not served", []Code{"tcp_refused"}, "tcp-client"},
+			{"weighted TCP destinations", "tcp_proxy.weighted_clusters", NeedsCapture, "capture draws by weight; elsewhere TCP is not served", []Code{"tcp_refused"}, "tcp-client"},
 			{"destination that does not exist", "route.cluster", Exact, "503 until it arrives", []Code{codeClusterNotFound}, "action-cluster-not-found"},
 			{"invalid backend (Gateway API)", "cluster_not_found_response_code", Exact, "500", []Code{codeClusterNotFound}, "action-cluster-not-found"},
 			{"destination named by a header or a plugin", "cluster_header, cluster_specifier_plugin", NotPossible, "requests are answered with 503", []Code{codeClusterChoice}, "action-cluster-header"},
@@ -79,7 +79,7 @@ func routeSupport() []SupportSection {
 			{"fault abort: grpcStatus", "fault.abort.grpc_status", Exact, "a gRPC response with the status", nil, "action-fault-all"},
 			{"percentages with fractions", "FractionalPercent", Exact, "conditions on digits of a random request id, exact to 16⁻⁶", nil, "action-fault"},
 			{"mirror", "request_mirror_policies", Approximate, "proxy-mirror, for services without subsets and hosts with one address; not of requests with escapes in their path", []Code{codeMirrorApproximate, codeMirror}, "action-mirror-service"},
-			{"mirror to a subset, several mirrors", "request_mirror_policies", NeedsCapture, "not mirrored, or to the first one only", []Code{codeMirror}, "action-mirror"},
+			{"mirror to a subset, several mirrors", "request_mirror_policies", NotYet, "not mirrored, or to the first one only", []Code{codeMirror}, "action-mirror"},
 			{"CORS preflight", "cors", Exact, "a route that answers those of allowed origins", []Code{codeCORS}, "action-cors"},
 			{"CORS headers of responses", "cors", Exact, "set for allowed origins", nil, "action-cors"},
 		}},
@@ -89,7 +89,7 @@ func routeSupport() []SupportSection {
 			{"headers.response set, add, remove", "response_headers_to_add, response_headers_to_remove", Approximate, "response-rewrite; values with a colon replace instead of being added", []Code{codeHeaderReplaced, codeHeaderLeftOut}, "action-response-headers"},
 			{"values with command operators", "%REQ(x)%, %PROTOCOL% …", Approximate, "nginx's variables, where there is one; without a value, the header is removed", []Code{codeHeaderLeftOut, codeHeaderMayBeEmpty}, "action-formatters-direct"},
 			{"WebSocket", "upgrade_configs", Exact, "enable_websocket, unless a route disables it", []Code{"upgrade_unsupported"}, "action-websocket-disabled"},
-			{"CONNECT, HBONE", "connect_matcher", NeedsCapture, "refused", []Code{"connect_unsupported", "upgrade_unsupported"}, "match-path-never"},
+			{"CONNECT, HBONE", "connect_matcher", NotYet, "refused", []Code{"connect_unsupported", "upgrade_unsupported"}, "match-path-never"},
 		}},
 	}
 }
