@@ -11,9 +11,11 @@ import (
 // Binaries are the paths of the programs that the tests run.
 type Binaries struct {
 	Meshbridge, Istiod string
+	// Workload gets an identity from istiod; see its own documentation.
+	Workload string
 }
 
-// Build builds both programs into dir, from the test's working directory,
+// Build builds the programs into dir, from the test's working directory,
 // which is the root of this module. The environment variables MESHBRIDGE and
 // ISTIOD name programs that are built already.
 func Build(ctx context.Context, dir string) (Binaries, error) {
@@ -25,7 +27,11 @@ func Build(ctx context.Context, dir string) (Binaries, error) {
 	if err != nil {
 		return Binaries{}, err
 	}
-	return Binaries{Meshbridge: bridge, Istiod: istiod}, nil
+	workload, err := BuildFrom(ctx, filepath.Join("..", ".."), "./testdata/workload", dir)
+	if err != nil {
+		return Binaries{}, err
+	}
+	return Binaries{Meshbridge: bridge, Istiod: istiod, Workload: workload}, nil
 }
 
 // BuildFrom builds a package of a module into dir, and returns the program's path.
