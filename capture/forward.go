@@ -87,7 +87,7 @@ func (f *forwarder) forward(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the connection belongs to no endpoint", http.StatusInternalServerError)
 		return
 	}
-	pools.proxy.ServeHTTP(unadorned{w}, r)
+	pools.forward(unadorned{w}, r)
 }
 
 // forwardConn is a connection from APISIX that the HTTP server closes.

@@ -74,12 +74,20 @@ func (p *forwardPools) close() {
 	p.http2.CloseIdleConnections()
 }
 
+// forward serves a request.
+func (p *forwardPools) forward(w http.ResponseWriter, r *http.Request) {
+	if _, err := p.destinationOf(r); err != nil {
+		p.refuse(w, r, err)
+		return
+	}
+	// With HTTP/1, net/http would read the whole request before the first byte of a response. HTTP/2
+	// needs no such leave.
+	_ = http.NewResponseController(w).EnableFullDuplex()
+	p.proxy.ServeHTTP(w, r)
+}
+
 // RoundTrip sends a request to the destination in its URL.
 func (p *forwardPools) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Host == "" {
-		_, err := p.destinationOf(r)
-		return nil, err
-	}
 	if isGRPC(r.Header.Get("Content-Type")) {
 		return p.http2.RoundTrip(r)
 	}
@@ -102,9 +110,8 @@ func (p *forwardPools) rewrite(r *httputil.ProxyRequest) {
 	if target := r.In.RequestURI; strings.HasPrefix(target, "/") && !strings.HasPrefix(target, "//") {
 		r.Out.URL.Opaque, r.Out.URL.RawQuery, r.Out.URL.ForceQuery = target, "", false // to the letter
 	}
-	r.Out.Trailer = r.In.Trailer // to be filled when the body has been read
-	r.Out.URL.Host = ""          // RoundTrip returns why there is none
-	if to, err := p.destinationOf(r.In); err == nil {
+	r.Out.Trailer = r.In.Trailer                      // to be filled when the body has been read
+	if to, err := p.destinationOf(r.In); err == nil { // forward has refused those without
 		r.Out.URL.Host = to.key()
 	}
 	r.Out.Header.Del(translate.OriginalDestinationHeader)
