@@ -69,8 +69,8 @@ func (c *Config) validate() error {
 	}
 	switch c.Profile {
 	case "mesh":
-		if !c.Version.AtLeast(3, 8) {
-			return fmt.Errorf("apisix configuration: profile mesh needs APISIX 3.8 or later, for variables with what the PROXY protocol header says; this is %s", c.Version)
+		if !c.Version.AtLeast(3, 9) {
+			return fmt.Errorf("apisix configuration: profile mesh needs APISIX 3.9 or later, for variables with what the PROXY protocol header says; this is %s", c.Version)
 		}
 		if c.LastStreamPort < c.FirstStreamPort || c.FirstStreamPort == 0 {
 			return fmt.Errorf("apisix configuration: stream ports %d-%d: want the lower one first", c.FirstStreamPort, c.LastStreamPort)

@@ -110,10 +110,10 @@ func TestThePluginListHasWhatTheVersionHas(t *testing.T) {
 	if !slices.IsSorted(p.Plugins) || len(slices.Compact(slices.Clone(p.Plugins))) != len(p.Plugins) {
 		t.Error("the list has something twice")
 	}
-	c.Version = apisix.Version{Major: 3, Minor: 8}
+	c.Version = apisix.Version{Major: 3, Minor: 9}
 	p = render(t, c)
 	if slices.Contains(p.Plugins, "acl") || slices.Contains(p.StreamPlugins, "traffic-split") {
-		t.Error("3.8 is told to load plugins that it does not have")
+		t.Error("3.9 is told to load plugins that it does not have")
 	}
 }
 
@@ -142,7 +142,7 @@ func TestDirectAndGatewayListenOnTheirPorts(t *testing.T) {
 
 func TestWhatCannotWorkIsRefused(t *testing.T) {
 	for name, change := range map[string]func(*Config){
-		"3.8":               func(c *Config) { c.Version = apisix.Version{Major: 3, Minor: 7} },
+		"3.9":               func(c *Config) { c.Version = apisix.Version{Major: 3, Minor: 8} },
 		"profile":           func(c *Config) { c.Profile = "none" },
 		"port 15480":        func(c *Config) { c.HTTPSPort = 15480 },
 		"port 16001":        func(c *Config) { c.HTTPPort = 16001 },

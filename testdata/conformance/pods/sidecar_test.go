@@ -47,6 +47,8 @@ func build(ctx context.Context, dir string) (err error) {
 	if programs.Binaries, err = harness.Build(ctx, dir); err != nil {
 		return err
 	}
+	// A program that starts a real APISIX and says "ready" can take the stand-in's place.
+	programs.standin = os.Getenv("STANDIN")
 	for _, p := range []struct {
 		module, pkg string
 		path        *string
@@ -55,6 +57,9 @@ func build(ctx context.Context, dir string) (err error) {
 		{filepath.Join("..", ".."), "./testdata/echo", &programs.echo},
 		{".", "./cmd/iptables", &programs.iptables},
 	} {
+		if *p.path != "" {
+			continue
+		}
 		if *p.path, err = harness.BuildFrom(ctx, p.module, p.pkg, dir); err != nil {
 			return err
 		}
