@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -48,6 +49,18 @@ func startOverlay(t testing.TB, config capture.Config, endpoints ...*translate.O
 func (f *fixture) toAlias() *net.TCPConn {
 	f.t.Helper()
 	return f.dial("virtual" + string(translate.Outbound))
+}
+
+// aliasResets tells whether a connection to the alias is reset, which may be before it is known to be
+// open.
+func (f *fixture) aliasResets() bool {
+	f.t.Helper()
+	conn, err := net.Dial("tcp", f.Addr("virtual"+string(translate.Outbound)).String())
+	if err != nil {
+		return errors.Is(err, syscall.ECONNRESET)
+	}
+	defer conn.Close()
+	return isReset(conn)
 }
 
 // get sends a request over a connection and returns the body of the response.
@@ -290,7 +303,8 @@ func TestOverlayConnectionsThatFailAreReset(t *testing.T) {
 	gone := serve(t, false, echo)
 	gone.Close()
 	f := startOverlay(t, capture.Config{}, &translate.OverlayEndpoint{Address: alias, TCP: true, Target: gone.addr, Cluster: "outbound|80||gone"})
-	if !isReset(f.toAlias()) {
+	eventually(t, func() bool { return f.Addr("virtual"+string(translate.Outbound)) != nil })
+	if !f.aliasResets() {
 		t.Error("endpoint that is down: no reset")
 	}
 	f.awaitMetric(1, "overlay_failed_total", "reason", "connect")
@@ -298,7 +312,7 @@ func TestOverlayConnectionsThatFailAreReset(t *testing.T) {
 		t.Error("the log does not name the cluster")
 	}
 	f.SetOverlay(nil, []netip.Addr{alias})
-	if !isReset(f.toAlias()) {
+	if !f.aliasResets() {
 		t.Error("address that nothing has: no reset")
 	}
 	f.awaitMetric(1, "overlay_failed_total", "reason", "unknown_address")
