@@ -33,7 +33,7 @@ func renderCapture(tb testing.TB, s *State) []byte {
 func showTable(v reflect.Value) any {
 	switch v.Kind() {
 	case reflect.Pointer:
-		if policy, ok := v.Interface().(*NetworkPolicy); ok {
+		if policy, ok := reflect.TypeAssert[*NetworkPolicy](v); ok {
 			return showPolicy(policy)
 		}
 		return showTable(v.Elem())
@@ -64,7 +64,7 @@ func showTable(v reflect.Value) any {
 		}
 		return out
 	case reflect.Int64:
-		if d, ok := v.Interface().(time.Duration); ok {
+		if d, ok := reflect.TypeAssert[time.Duration](v); ok {
 			return d.String()
 		}
 	default:
@@ -73,12 +73,12 @@ func showTable(v reflect.Value) any {
 }
 
 func showPolicy(p *NetworkPolicy) any {
-	out := "allow"
+	out := []string{"allow"}
 	if p.denies {
-		out = "deny"
+		out[0] = "deny"
 	}
 	for _, named := range p.policies {
-		out += " " + named.name
+		out = append(out, named.name)
 	}
-	return out
+	return strings.Join(out, " ")
 }

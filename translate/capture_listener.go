@@ -31,10 +31,12 @@ func capturedListener(l *listenerpb.Listener, base *Chain, report reporter) *Lis
 		out.Bind = bindsToPort(l)
 	}
 	if base.Path == "" {
-		out.Addresses, out.Port = base.addresses(), uint16(l.GetAddress().GetSocketAddress().GetPortValue())
+		out.Addresses, out.Port = []netip.Addr{base.Address}, uint16(l.GetAddress().GetSocketAddress().GetPortValue())
 	}
 	for _, a := range l.GetAdditionalAddresses() {
-		if address, port, ok := socketAddress(a.GetAddress()); !ok || !address.IsValid() || port != int(out.Port) {
+		if address, port, ok := socketAddress(a.GetAddress()); ok && port == int(out.Port) && base.Path == "" {
+			out.Addresses = append(out.Addresses, address)
+		} else {
 			report(codeSettingIgnored, "additional_addresses", "the additional address "+describeAddress(a.GetAddress()))
 		}
 	}

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"encoding/json"
 	"net/netip"
 	"time"
 )
@@ -257,6 +258,26 @@ type Credential struct {
 	// Missing names a secret that has not arrived: nothing can be served or opened until it does.
 	Missing string
 }
+
+// String names where a credential comes from, without anything of a key.
+func (c Credential) String() string {
+	switch {
+	case c.Missing != "":
+		return "missing " + c.Missing
+	case c.Workload:
+		return "the workload's own"
+	case c.CertificateFile != "":
+		return c.CertificateFile + " and " + c.KeyFile
+	case c.AuthoritiesFile != "":
+		return c.AuthoritiesFile
+	case len(c.Certificate)+len(c.Authorities) > 0:
+		return "part of the configuration"
+	}
+	return "none"
+}
+
+// MarshalJSON is String: a table that is shown has no keys in it.
+func (c Credential) MarshalJSON() ([]byte, error) { return json.Marshal(c.String()) }
 
 // SANMatch matches a subject alternative name of a certificate.
 type SANMatch struct {

@@ -117,7 +117,10 @@ func compileUpstream(cx *clusterContext, v variant) *apisix.Upstream {
 	endpoints := cx.endpoints(nil)
 	cx.ramp(endpoints)
 	endpoints = cx.overlaid(endpoints, v.tcp)
-	setHost(u, v.host, endpoints)
+	if cx.overlay.used() {
+		throughOverlay(u)
+	}
+	setHost(u, v.host, endpoints, cx.overlay.used())
 	zones := cx.byZone(endpoints)
 	u.Nodes = nodesOf(endpoints, weighting{
 		byLocality: weighsLocalities(cx.cluster),
@@ -128,7 +131,7 @@ func compileUpstream(cx *clusterContext, v variant) *apisix.Upstream {
 }
 
 // setHost sets the Host header that an upstream sends, if it is not the client's.
-func setHost(u *apisix.Upstream, host string, endpoints []endpoint) {
+func setHost(u *apisix.Upstream, host string, endpoints []endpoint, overlaid bool) {
 	if host == "" {
 		return
 	}
@@ -140,8 +143,11 @@ func setHost(u *apisix.Upstream, host string, endpoints []endpoint) {
 		}
 		switch {
 		case len(names) > 1:
-			// APISIX has no names of endpoints apart from their addresses, and adds the port.
-			u.PassHost = "node"
+			// APISIX has no names of endpoints apart from their addresses, and adds the port. Those of
+			// capture are nobody's name.
+			if !overlaid {
+				u.PassHost = "node"
+			}
 			return
 		case len(names) == 0, !isUpstreamHost(host):
 			return // like Envoy, for endpoints without a name

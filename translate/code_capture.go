@@ -3,6 +3,7 @@ package translate
 // Diagnostic codes of what capture does.
 const (
 	codeCipherSuite         Code = "cipher_suite_unknown"
+	codeOverlayChecks       Code = "overlay_checks_approximate"
 	codeOverlayExhausted    Code = "overlay_exhausted"
 	codeProxyProtocolSource Code = "proxy_protocol_source"
 	codeStreamPorts         Code = "stream_ports_exhausted"
@@ -16,6 +17,10 @@ func captureCodes() []CodeInfo {
 		{
 			codeCipherSuite, SeverityWarning, "cipher suite %s is not offered",
 			"Capture speaks TLS with Go's library, which does not have it. TLS 1.3 has suites of its own, which cannot be chosen.",
+		},
+		{
+			codeOverlayChecks, SeverityInfo, "health checks of endpoints that capture connects to go through capture, to the port of requests; those that only open a connection find out nothing",
+			"APISIX knows such endpoints by an address of capture, which accepts connections before it opens one to the endpoint. An endpoint that outlier detection has ejected comes back at the next check.",
 		},
 		{
 			codeOverlayExhausted, SeverityError, "endpoints are left out: there is no address left by which APISIX could know them",

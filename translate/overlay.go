@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+
+	"meshbridge/translate/apisix"
 )
 
 // The overlay: endpoints that want more than APISIX can do are known to it by an address of capture,
@@ -25,6 +27,27 @@ type overlay struct {
 	endpoints  map[netip.Addr]*OverlayEndpoint
 	// exhausted tells that an endpoint had to be left out.
 	exhausted bool
+}
+
+// used tells whether any endpoint has an address of capture.
+func (o *overlay) used() bool { return o != nil && len(o.endpoints) > 0 }
+
+// throughOverlay makes health checks go where requests go: capture knows one port of an endpoint.
+func throughOverlay(u *apisix.Upstream) {
+	if active, ok := u.Checks["active"].(map[string]any); ok {
+		delete(active, "port")
+	}
+}
+
+// reportOverlay reports what differs for endpoints behind capture.
+func reportOverlay(cx *clusterContext) {
+	if cx.overlay.exhausted {
+		cx.report(codeOverlayExhausted, "load_assignment")
+	}
+	if !cx.overlay.used() || cx.cluster.GetOutlierDetection() == nil && len(cx.cluster.GetHealthChecks()) == 0 {
+		return
+	}
+	cx.report(codeOverlayChecks, "load_assignment")
 }
 
 // overlaid gives the endpoints that need it an address of capture. tcp tells that connections carry no

@@ -29,9 +29,9 @@ func trafficSupport() []SupportSection {
 			{"panic threshold (minHealthPercent)", "healthy_panic_threshold", Approximate, "all endpoints are used when none is healthy, whatever the threshold", nil, "cluster-health"},
 		}},
 		{"Connection pools and outlier detection", []Support{
-			{"consecutive5xxErrors, consecutiveGatewayErrors", "outlier_detection", Approximate, "passive health checks, and an active one to recover", []Code{codeOutlierDetection}, "cluster-outlier"},
+			{"consecutive5xxErrors, consecutiveGatewayErrors", "outlier_detection", Approximate, "passive health checks, and an active one to recover", []Code{codeOutlierDetection, codeOverlayChecks}, "cluster-outlier"},
 			{"maxEjectionPercent, growing ejection times, success rates", "outlier_detection", NotPossible, "no limit of ejections", []Code{codeOutlierDetection, "setting_ignored"}, "cluster-outlier"},
-			{"active health checks", "health_checks", Approximate, "active checks by HTTP or, gRPC ones too, by opening a connection", []Code{codeHealthCheck, "setting_ignored"}, "cluster-health-check-http"},
+			{"active health checks", "health_checks", Approximate, "active checks by HTTP or, gRPC ones too, by opening a connection", []Code{codeHealthCheck, codeOverlayChecks, "setting_ignored"}, "cluster-health-check-http"},
 			{"connectTimeout", "connect_timeout", Exact, "the upstream's, fractions of a second included", nil, "TestSubsecondConnectTimeoutIsNotZero"},
 			{"tcp maxConnections, http2MaxRequests", "circuit_breakers", Approximate, "a limit of concurrent requests on every route", []Code{codeCircuitBreaker}, "action-circuit-breaker"},
 			{"http1MaxPendingRequests, maxRetries", "circuit_breakers", NotPossible, "pending requests count with the others; retries are not limited", []Code{codeCircuitBreaker, "setting_ignored"}, "cluster-circuit-breakers"},

@@ -207,7 +207,9 @@ func (s *State) settle(c *Chain, d *chainDraft, siblings []*chainDraft, report, 
 	c.Denied = s.enforcement(slices.Concat(restrictions, unenforced), "every request of the chain", report)
 	if p.Captures() && d.passthrough != "" {
 		c.NotServed = "its connections are passed through"
-		share("inbound_passthrough", "are passed on as they are")
+		if c.Direction == Inbound {
+			share("inbound_passthrough", "are passed on as they are")
+		}
 		return
 	}
 	s.settleCertificate(c, d, shareAt)

@@ -19,8 +19,9 @@ func sameValue(a, b reflect.Value) bool {
 		if a.IsNil() || b.IsNil() || a.Pointer() == b.Pointer() {
 			return a.Pointer() == b.Pointer()
 		}
-		if policy, ok := a.Interface().(*NetworkPolicy); ok {
-			return policy.text == b.Interface().(*NetworkPolicy).text
+		if policy, ok := reflect.TypeAssert[*NetworkPolicy](a); ok {
+			other, _ := reflect.TypeAssert[*NetworkPolicy](b)
+			return policy.text == other.text
 		}
 		return sameValue(a.Elem(), b.Elem())
 	case reflect.Slice:

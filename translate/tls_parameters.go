@@ -95,7 +95,7 @@ func (s *State) validationOf(common *tlspb.CommonTlsContext, report reporter, fi
 	return v
 }
 
-func (c *Credential) empty() bool {
+func (c Credential) empty() bool {
 	return !c.Workload && c.CertificateFile == "" && c.AuthoritiesFile == "" && c.Certificate == nil && c.Authorities == nil && c.Missing == ""
 }
 

@@ -174,9 +174,7 @@ func (s *State) compileCluster(u *clusterUnit) ([]apisix.Object, *SlowStart, cap
 	}
 	if cx.overlay != nil {
 		captured.endpoints = cx.overlay.endpoints
-		if cx.overlay.exhausted {
-			report(codeOverlayExhausted, "load_assignment")
-		}
+		reportOverlay(cx)
 	}
 	return objects, cx.slowStart(), captured
 }
