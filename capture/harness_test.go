@@ -46,8 +46,9 @@ func start(t testing.TB, config capture.Config, listeners ...*translate.Listener
 	f := &fixture{t: t, registry: prometheus.NewRegistry(), log: new(lines)}
 	config.Registerer = f.registry
 	config.Log = slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	config.Outbound = append(config.Outbound, loopback)
-	config.Inbound = append(config.Inbound, loopback)
+	// Addresses of their own: sockets at the same address and port, 0, would be the same.
+	config.Outbound = append(config.Outbound, netip.MustParseAddrPort("127.0.0.4:0"))
+	config.Inbound = append(config.Inbound, netip.MustParseAddrPort("127.0.0.5:0"))
 	if config.OriginalDestination == nil {
 		config.OriginalDestination = func(conn net.Conn) (netip.AddrPort, error) {
 			if to := f.original.Load(); to != nil {
@@ -92,6 +93,19 @@ func (f *fixture) dial(listener string) *net.TCPConn {
 	f.t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	return conn.(*net.TCPConn)
+}
+
+// refuses tells whether a listener resets a connection, which the client may see while it connects.
+func (f *fixture) refuses(listener string) bool {
+	f.t.Helper()
+	eventually(f.t, func() bool { return f.Addr(listener) != nil })
+	conn, err := net.Dial("tcp", f.Addr(listener).String())
+	if err != nil {
+		return errors.Is(err, syscall.ECONNRESET)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	return isReset(conn)
 }
 
 // metric returns the value of a metric, such as `meshbridge_capture_refused_total{reason="loop"}`.
@@ -243,8 +257,11 @@ func serve(t testing.TB, withHeader bool, handle func(r *bufio.Reader, conn *net
 	return b
 }
 
-// echo sends back what it reads, and ends when the client has ended.
-func echo(r *bufio.Reader, conn *net.TCPConn) { _, _ = io.Copy(conn, r) }
+// echo sends back what it reads, and ends when the client has ended. It does not splice, which would take
+// a pipe for each connection.
+func echo(r *bufio.Reader, conn *net.TCPConn) {
+	_, _ = io.Copy(struct{ io.Writer }{conn}, struct{ io.Reader }{r})
+}
 
 // isReset tells whether reading from a connection ends with a reset.
 func isReset(conn net.Conn) bool {
