@@ -24,7 +24,7 @@ import (
 )
 
 // listen serves HTTP, plain or over TLS, and returns where.
-func listen(t testing.TB, config *tls.Config, handler http.HandlerFunc) netip.AddrPort {
+func listen(t *testing.T, config *tls.Config, handler http.HandlerFunc) netip.AddrPort {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -52,7 +52,7 @@ func listen(t testing.TB, config *tls.Config, handler http.HandlerFunc) netip.Ad
 }
 
 // forwards starts a server whose alias forwards requests to their original destination.
-func forwards(t testing.TB, config capture.Config, how *translate.UpstreamTLS) *fixture {
+func forwards(t *testing.T, config capture.Config, how *translate.UpstreamTLS) *fixture {
 	t.Helper()
 	return startOverlay(t, config, &translate.OverlayEndpoint{
 		Address: alias, Cluster: "PassthroughCluster", OriginalDestination: true, TLS: how,
@@ -73,7 +73,7 @@ func (f *fixture) apisix(protocols *http.Protocols) *http.Client {
 	}}
 }
 
-func request(t testing.TB, method, url string, body io.Reader, header ...string) *http.Request {
+func request(t *testing.T, method, url string, body io.Reader, header ...string) *http.Request {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, body)
 	if err != nil {
@@ -296,21 +296,19 @@ func TestRequestsWithoutDestination(t *testing.T) {
 		"APISIX's own port":       {[]string{apisix.addr.String()}, 502, "of the bridge or of APISIX"},
 		"APISIX's own port, IPv6": {[]string{"::ffff:127.0.0.1:" + strconv.Itoa(int(apisix.addr.Port()))}, 502, "of the bridge or of APISIX"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			r := request(t, http.MethodGet, "http://h/", nil)
-			for _, value := range test.values {
-				r.Header.Add(translate.OriginalDestinationHeader, value)
-			}
-			response, err := client.Do(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			body, _ := io.ReadAll(response.Body)
-			response.Body.Close()
-			if response.StatusCode != test.status || !strings.Contains(string(body), test.text) {
-				t.Errorf("got %d, %q", response.StatusCode, body)
-			}
-		})
+		r := request(t, http.MethodGet, "http://h/", nil)
+		for _, value := range test.values {
+			r.Header.Add(translate.OriginalDestinationHeader, value)
+		}
+		response, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(response.Body)
+		response.Body.Close()
+		if response.StatusCode != test.status || !strings.Contains(string(body), test.text) {
+			t.Errorf("%s: %d, %q", name, response.StatusCode, body)
+		}
 	}
 	if got := f.metric("overlay_failed_total", "reason", "destination"); got != 8 {
 		t.Errorf("%v requests without destination are counted", got)

@@ -57,11 +57,11 @@ func readRequestHead(b []byte) (head requestHead, done bool, err error) {
 // readHTTP1Host returns the host of the request target, which goes first (RFC 9112, section 3.2.2),
 // or that of the header.
 func readHTTP1Host(b []byte) (host string, done bool, err error) {
-	end := bytes.Index(b, []byte("\r\n\r\n"))
-	if end < 0 {
+	head, _, complete := bytes.Cut(b, []byte("\r\n\r\n"))
+	if !complete {
 		return "", false, nil
 	}
-	line, rest, _ := strings.Cut(string(b[:end])+"\r\n", "\r\n")
+	line, rest, _ := strings.Cut(string(head), "\r\n")
 	parts := strings.Split(line, " ")
 	if len(parts) != 3 || !strings.HasPrefix(parts[2], "HTTP/1.") {
 		return "", true, errRequestHead

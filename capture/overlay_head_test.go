@@ -12,13 +12,13 @@ import (
 
 // http2Head returns what a client sends first: preface, settings, and a request whose header block is
 // cut into pieces.
-func http2Head(t testing.TB, pieces int, padded bool, fields ...string) []byte {
-	t.Helper()
+func http2Head(tb testing.TB, pieces int, padded bool, fields ...string) []byte {
+	tb.Helper()
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
 	for i := 0; i < len(fields); i += 2 {
 		if err := encoder.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	b := bytes.NewBufferString(http2.ClientPreface)
@@ -37,13 +37,13 @@ func http2Head(t testing.TB, pieces int, padded bool, fields ...string) []byte {
 	headers.EndHeaders = pieces == 0
 	for _, err := range []error{framer.WriteSettings(), framer.WriteWindowUpdate(0, 100), framer.WriteHeaders(headers)} {
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	for pieces > 0 {
 		piece := next()
 		if err := framer.WriteContinuation(1, pieces == 0, piece); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	return b.Bytes()

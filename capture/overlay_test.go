@@ -35,7 +35,7 @@ var overlays atomic.Uint32 //nolint:gochecknoglobals // addresses are the machin
 
 // startOverlay runs a server to whose listener "virtualoutbound" connections to the alias are redirected,
 // as iptables does with those of APISIX.
-func startOverlay(t testing.TB, config capture.Config, endpoints ...*translate.OverlayEndpoint) *fixture {
+func startOverlay(t *testing.T, config capture.Config, endpoints ...*translate.OverlayEndpoint) *fixture {
 	t.Helper()
 	n := overlays.Add(1)
 	config.Overlay = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 95, byte(n >> 8), byte(n)}), 15011)
@@ -64,7 +64,7 @@ func (f *fixture) aliasResets() bool {
 }
 
 // get sends a request over a connection and returns the body of the response.
-func get(t testing.TB, conn net.Conn, host string) string {
+func get(t *testing.T, conn net.Conn, host string) string {
 	t.Helper()
 	request, err := http.NewRequest(http.MethodGet, "http://"+host+"/", http.NoBody)
 	if err != nil {
@@ -142,7 +142,7 @@ type pair struct {
 	apisix         *backend
 }
 
-func startPair(t testing.TB, ca *identitytest.CA, clientID, serverID string) *pair {
+func startPair(t *testing.T, ca *identitytest.CA, clientID, serverID string) *pair {
 	t.Helper()
 	p := &pair{
 		clientID: identitytest.NewSource(ca.Identity(t, clientID)),

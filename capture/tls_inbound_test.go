@@ -43,7 +43,7 @@ func (b *lockedBuffer) String() string {
 }
 
 // newTLSServer returns a server without listeners, whose parts are called one by one, and its log.
-func newTLSServer(t testing.TB, source identity.Source) (*Server, *lockedBuffer) {
+func newTLSServer(t *testing.T, source identity.Source) (*Server, *lockedBuffer) {
 	t.Helper()
 	log := &lockedBuffer{}
 	s, err := New(Config{
@@ -67,7 +67,7 @@ func newTLSServer(t testing.TB, source identity.Source) (*Server, *lockedBuffer)
 }
 
 // counted returns a metric of a server, by the values of its labels in the order of their names.
-func counted(t testing.TB, s *Server, name string, labels ...string) float64 {
+func counted(t *testing.T, s *Server, name string, labels ...string) float64 {
 	t.Helper()
 	families, err := s.config.Registerer.(*prometheus.Registry).Gather()
 	if err != nil {
@@ -118,7 +118,7 @@ func envoyClient(certificate *tls.Certificate, protocols ...string) *tls.Config 
 }
 
 // tcpPair returns the two ends of a connection over loopback.
-func tcpPair(t testing.TB) (client, server net.Conn) {
+func tcpPair(t *testing.T) (client, server net.Conn) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -145,7 +145,7 @@ type handshaken struct {
 	clientError error
 }
 
-func handshake(t testing.TB, s *Server, chain *translate.FilterChain, config *tls.Config) handshaken {
+func handshake(t *testing.T, s *Server, chain *translate.FilterChain, config *tls.Config) handshaken {
 	t.Helper()
 	near, far := tcpPair(t)
 	done := make(chan handshaken, 1)

@@ -48,7 +48,7 @@ type originated struct {
 	serverErr error
 }
 
-func originate(t testing.TB, s *Server, how *translate.UpstreamTLS, o origination, config *tls.Config) originated {
+func originate(t *testing.T, s *Server, how *translate.UpstreamTLS, o origination, config *tls.Config) originated {
 	t.Helper()
 	near, far := tcpPair(t)
 	server := tls.Server(far, config)

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -105,7 +106,7 @@ func TestNamesOfCertificates(t *testing.T) {
 		DNSNames: []string{"www.example.com", "*.example.org"},
 		URIs:     []string{"https://example.net/x"},
 		Emails:   []string{"a@example.com"},
-		IPs:      []net.IP{net.IPv4(10, 0, 0, 1), net.ParseIP("2001:db8::1")},
+		IPs:      []net.IP{net.IPv4(10, 0, 0, 1), netip.MustParseAddr("2001:db8::1").AsSlice()},
 	}).Leaf
 	kind := func(kind translate.SANKind, m translate.SANMatch) translate.SANMatch {
 		m.Kind = kind
