@@ -3,6 +3,7 @@
 //
 //	go run ./capture/bench                    about a minute
 //	go run ./capture/bench -rounds 5 -per 5s  longer, for steadier figures
+//	go run ./capture/bench -tls               both terminate TLS (1.3, P-256); wrk has no client certificate
 //
 // The client is wrk, the backend a server of our own; all are processes on this machine. A round measures
 // each in turn, and the table has the medians, so that what else the machine does touches all alike. CPU
@@ -29,6 +30,8 @@ type options struct {
 	connections int
 	role        string
 	listen, to  string
+	tls         bool
+	certificate string // file, with its key; empty is no TLS
 }
 
 func main() {
@@ -50,6 +53,8 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.role, "role", "", "run as \"backend\" or \"capture\" (used by the command itself)")
 	flags.StringVar(&o.listen, "listen", "", "address of the role")
 	flags.StringVar(&o.to, "to", "", "backend of the role")
+	flags.BoolVar(&o.tls, "tls", false, "terminate TLS")
+	flags.StringVar(&o.certificate, "certificate", "", "certificate and key of the role")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -57,7 +62,7 @@ func run(ctx context.Context, args []string) error {
 	case "backend":
 		return serveBackend(ctx, o.listen)
 	case "capture":
-		return serveCapture(ctx, o.listen, o.to)
+		return serveCapture(ctx, o.listen, o.to, o.certificate)
 	default:
 		return o.compare(ctx, os.Stdout)
 	}
@@ -68,19 +73,29 @@ func (o *options) compare(ctx context.Context, out io.Writer) error {
 	if _, err := exec.LookPath("wrk"); err != nil {
 		return fmt.Errorf("the client is missing: %w", err)
 	}
-	backend, err := startRole(ctx, "backend", "")
+	if o.tls {
+		dir, err := os.MkdirTemp("", "bench")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+		if o.certificate, err = writeCertificate(dir); err != nil {
+			return err
+		}
+	}
+	backend, err := startRole(ctx, "backend", "", "")
 	if err != nil {
 		return err
 	}
 	defer backend.stop()
 	candidates := []*process{{name: "direct", address: backend.address}}
-	if haproxy, err := startHAProxy(ctx, backend.address); err != nil {
+	if haproxy, err := startHAProxy(ctx, backend.address, o.certificate); err != nil {
 		_, _ = fmt.Fprintln(out, "HAProxy is left out:", err)
 	} else {
 		defer haproxy.stop()
 		candidates = append(candidates, haproxy)
 	}
-	capture, err := startRole(ctx, "capture", backend.address)
+	capture, err := startRole(ctx, "capture", backend.address, o.certificate)
 	if err != nil {
 		return err
 	}
@@ -147,7 +162,7 @@ func (o *options) measure(ctx context.Context, p *process, header string) (resul
 	if err != nil {
 		return result{}, err
 	}
-	output, err := exec.CommandContext(ctx, "wrk", append(args, "http://"+p.address+"/")...).CombinedOutput() //nolint:gosec // a client of our own
+	output, err := exec.CommandContext(ctx, "wrk", append(args, p.scheme()+p.address+"/")...).CombinedOutput() //nolint:gosec // a client of our own
 	if err != nil {
 		return result{}, fmt.Errorf("wrk: %w: %s", err, output)
 	}

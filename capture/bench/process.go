@@ -20,10 +20,18 @@ type process struct {
 	address string
 	cmd     *exec.Cmd // nil for the direct connection
 	dir     string    // of its files, removed at the end
+	tls     bool
+}
+
+func (p *process) scheme() string {
+	if p.tls {
+		return "https://"
+	}
+	return "http://"
 }
 
 // startRole starts this program in a role.
-func startRole(ctx context.Context, role, to string) (*process, error) {
+func startRole(ctx context.Context, role, to, certificate string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -32,12 +40,13 @@ func startRole(ctx context.Context, role, to string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, "-role", role, "-listen", address, "-to", to) //nolint:gosec // this program
-	return (&process{name: role, address: address, cmd: cmd}).start(ctx)
+	cmd := exec.CommandContext(ctx, self, "-role", role, "-listen", address, "-to", to, "-certificate", certificate)
+	return (&process{name: role, address: address, cmd: cmd, tls: certificate != ""}).start(ctx)
 }
 
-// startHAProxy starts HAProxy in TCP mode, with a thread for each core.
-func startHAProxy(ctx context.Context, to string) (*process, error) {
+// startHAProxy starts HAProxy in TCP mode, with a thread for each core, terminating TLS if there is a
+// certificate.
+func startHAProxy(ctx context.Context, to, certificate string) (*process, error) {
 	path, err := exec.LookPath("haproxy")
 	if err != nil {
 		return nil, err
@@ -50,6 +59,10 @@ func startHAProxy(ctx context.Context, to string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
+	bind := address
+	if certificate != "" {
+		bind += " ssl crt " + certificate
+	}
 	config := fmt.Sprintf(`global
   nbthread %d
   maxconn 4000
@@ -61,13 +74,13 @@ defaults
 listen bench
   bind %s
   server backend %s
-`, runtime.NumCPU(), address, to)
+`, runtime.NumCPU(), bind, to)
 	file := filepath.Join(dir, "haproxy.cfg")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, path, "-q", "-db", "-f", file)
-	return (&process{name: "haproxy", address: address, cmd: cmd, dir: dir}).start(ctx)
+	return (&process{name: "haproxy", address: address, cmd: cmd, dir: dir, tls: certificate != ""}).start(ctx)
 }
 
 // start starts the process and waits until it accepts connections.

@@ -5,10 +5,7 @@ import (
 	"bytes"
 	"context"
 	"net"
-	"net/http"
-	_ "net/http/pprof" // for a look at what capture does
 	"net/netip"
-	"os"
 	"sync"
 
 	"meshbridge/capture"
@@ -16,7 +13,7 @@ import (
 )
 
 // serveCapture relays connections as if they had been redirected on their way to a backend.
-func serveCapture(ctx context.Context, listen, to string) error {
+func serveCapture(ctx context.Context, listen, to, certificate string) error {
 	address, err := netip.ParseAddrPort(listen)
 	if err != nil {
 		return err
@@ -32,12 +29,13 @@ func serveCapture(ctx context.Context, listen, to string) error {
 	if err != nil {
 		return err
 	}
-	if pprof := os.Getenv("BENCH_PPROF"); pprof != "" {
-		go func() { _ = http.ListenAndServe(pprof, nil) }() //nolint:gosec // for who profiles the benchmark
+	var terminate *translate.DownstreamTLS
+	if certificate != "" {
+		terminate = &translate.DownstreamTLS{Credential: translate.Credential{CertificateFile: certificate, KeyFile: certificate}}
 	}
 	server.SetListeners([]*translate.Listener{{
 		Name: "virtualOutbound", Direction: translate.Outbound, Bind: true, OriginalDestination: true,
-		Chains: []*translate.FilterChain{{TCP: &translate.TCPProxy{Clusters: []translate.TCPCluster{{
+		Chains: []*translate.FilterChain{{TLS: terminate, TCP: &translate.TCPProxy{Clusters: []translate.TCPCluster{{
 			Name: "PassthroughCluster", OriginalDestination: new(translate.OriginalDestination),
 		}}}}},
 	}})
@@ -57,7 +55,7 @@ func serveBackend(ctx context.Context, listen string) error {
 	for {
 		conn, err := l.Accept()
 		if err != nil {
-			return nil //nolint:nilerr // closed at the end
+			return nil
 		}
 		serving.Go(func() {
 			defer func() { _ = conn.Close() }()
