@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"meshbridge/capture"
+	capturedns "meshbridge/capture/dns"
 	"meshbridge/cmd/internal/allocate"
 	"meshbridge/cmd/internal/dns"
 	"meshbridge/gateway"
@@ -76,9 +77,10 @@ type Bridge struct {
 	listener net.Listener
 
 	// With capture; nil without.
-	capture  *capture.Server
-	identity identity.Source
-	numbers  *allocate.Allocator
+	capture    *capture.Server
+	identity   identity.Source
+	numbers    *allocate.Allocator
+	nameServer *capturedns.Server
 }
 
 // New makes the parts and opens every port, so that a port in use is reported before anything runs.
@@ -292,6 +294,9 @@ func (b *Bridge) serve(ctx context.Context, group *errgroup.Group) {
 	if b.capture != nil {
 		group.Go(func() error { return b.capture.Run(ctx) })
 		group.Go(func() error { return b.pipeline.feed.Run(ctx) })
+	}
+	if b.nameServer != nil {
+		group.Go(func() error { return b.nameServer.Run(ctx) })
 	}
 	if b.identity != nil {
 		group.Go(func() error { return b.identity.Run(ctx) })

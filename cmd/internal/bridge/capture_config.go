@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"meshbridge/capture"
+	"meshbridge/capture/dns"
 	"meshbridge/cmd/internal/allocate"
 	"meshbridge/identity"
 	"meshbridge/translate"
@@ -28,6 +29,9 @@ type CaptureConfig struct {
 	// stand for endpoints.
 	FirstStreamPort, LastStreamPort uint16
 	Overlay                         netip.Prefix
+	// DNS configures the DNS server for the workload; nil has none. Logger and Registerer are set by
+	// New. The source must subscribe to the name table.
+	DNS *dns.Config
 	// DrainTime is how long connections may take to end when the bridge stops.
 	DrainTime time.Duration
 }
@@ -61,6 +65,14 @@ func (b *Bridge) openCapture() (err error) {
 	})
 	if err != nil {
 		return fmt.Errorf("capture: %w", err)
+	}
+	if c.DNS != nil {
+		config := *c.DNS
+		config.Logger, config.Registerer = b.config.Logger, b.registry
+		if b.nameServer, err = dns.New(config); err != nil {
+			return fmt.Errorf("capture: %w", err)
+		}
+		b.pipeline.nameServer = b.nameServer
 	}
 	b.pipeline.feed = newCaptureFeed(b.capture, b.numbers, b.gateway, b.config.Logger)
 	return nil

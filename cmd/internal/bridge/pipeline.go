@@ -47,7 +47,9 @@ type pipeline struct {
 	names   *names
 	ramps   *ramps
 	feed    *captureFeed // nil without capture
-	view    atomic.Pointer[View]
+	// nameServer serves the workload's DNS; nil without one.
+	nameServer nameServer
+	view       atomic.Pointer[View]
 
 	// owned by Run
 	latest      xds.Update            // everything received
@@ -98,7 +100,11 @@ func (p *pipeline) receive(now time.Time) {
 	if u == nil {
 		return
 	}
+	p.serveNames(u)
 	for _, k := range u.Changed {
+		if k.Type == xds.NameTableType {
+			continue // which nothing that is translated depends on
+		}
 		p.dirty[k] = struct{}{}
 		if p.immediate(k, u.Snapshot) {
 			continue

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"meshbridge/capture"
+	"meshbridge/capture/dns"
 	"meshbridge/cmd/internal/allocate"
 	"meshbridge/cmd/internal/bridge"
 	"meshbridge/identity"
@@ -25,6 +26,7 @@ type captureOptions struct {
 	on                bool
 	outbound, inbound []string
 	overlay           string
+	dns               []string
 	identity          string
 	trustDomain       string
 	maxConnections    int
@@ -47,6 +49,7 @@ func (o *captureOptions) add(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.outbound, "capture-outbound", []string{"0.0.0.0:15001", "[::]:15001"}, "`addresses|off` to which outbound connections are redirected")
 	f.StringSliceVar(&o.inbound, "capture-inbound", []string{"0.0.0.0:15006", "[::]:15006"}, "`addresses|off` to which inbound connections are redirected")
 	f.StringVar(&o.overlay, "capture-overlay", "0.0.0.0:15011", "`address` where APISIX connects to for endpoints with TLS")
+	f.StringSliceVar(&o.dns, "capture-dns", []string{"127.0.0.1:15053", "[::1]:15053"}, "`addresses|off` of the workload's DNS server, which knows the mesh's names and asks /etc/resolv.conf's servers for others")
 	f.IntVar(&o.maxConnections, "capture-max-connections", 0, "`number` of connections that capture serves at a time; 0 is without limit")
 	f.DurationVar(&o.drainTime, "drain-time", 5*time.Second, "`duration` that captured connections have to end when the bridge stops")
 	f.StringVar(&o.identity, "identity", "", "where the workload's certificate is from: `istiod|sds:SOCKET|files:DIR|off`;\ndefault: istiod with --xds grpcs://, else off")
@@ -70,11 +73,19 @@ func (o *captureOptions) config(a *app, profile string, source *sourceOptions, n
 	if c.FirstStreamPort, c.LastStreamPort, err = o.ports.streamPorts(); err != nil {
 		return nil, err
 	}
-	if c.Server.Outbound, err = redirectedAddresses("capture-outbound", o.outbound); err != nil {
+	if c.Server.Outbound, err = addresses("capture-outbound", o.outbound); err != nil {
 		return nil, err
 	}
-	if c.Server.Inbound, err = redirectedAddresses("capture-inbound", o.inbound); err != nil {
+	if c.Server.Inbound, err = addresses("capture-inbound", o.inbound); err != nil {
 		return nil, err
+	}
+	nameServers, err := addresses("capture-dns", o.dns)
+	if err != nil {
+		return nil, err
+	}
+	if len(nameServers) > 0 {
+		c.DNS = &dns.Config{Addresses: nameServers, Namespace: node.Namespace, Domain: node.DNSDomain}
+		source.nameTable = true
 	}
 	if c.Server.Overlay, err = netip.ParseAddrPort(o.overlay); err != nil {
 		return nil, fmt.Errorf("--capture-overlay: %w", err)
@@ -83,8 +94,8 @@ func (o *captureOptions) config(a *app, profile string, source *sourceOptions, n
 	return c, err
 }
 
-// redirectedAddresses leaves out IPv6 where the host has none.
-func redirectedAddresses(flag string, values []string) ([]netip.AddrPort, error) {
+// addresses leaves out IPv6 where the host has none.
+func addresses(flag string, values []string) ([]netip.AddrPort, error) {
 	if len(values) == 1 && values[0] == bridge.Off {
 		return nil, nil
 	}

@@ -76,10 +76,6 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 	if err != nil {
 		return usageError{err}
 	}
-	newSource, err := o.source.source(node, log)
-	if err != nil {
-		return usageError{err}
-	}
 	options, err := o.translation.options(node)
 	if err != nil {
 		return usageError{err}
@@ -89,6 +85,10 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 		return usageError{err}
 	}
 	front, err := o.capture.config(a, o.translation.profile, &o.source, node)
+	if err != nil {
+		return usageError{err}
+	}
+	newSource, err := o.source.source(node, log)
 	if err != nil {
 		return usageError{err}
 	}
@@ -119,6 +119,8 @@ type sourceOptions struct {
 	xds, mode                       string
 	tokenFile, rootCert, serverName string
 	node                            nodeOptions
+	// nameTable subscribes to the names for a DNS server.
+	nameTable bool
 }
 
 func (o *sourceOptions) add(f *pflag.FlagSet) {
@@ -158,7 +160,7 @@ func (o *sourceOptions) source(node xds.NodeConfig, log *slog.Logger) (func(prom
 			return xds.NewFileSource(xds.FileConfig{Path: target.Path, Logger: log})
 		}, nil
 	}
-	config := xds.Config{Address: target.Address, Logger: log}
+	config := xds.Config{Address: target.Address, Logger: log, NameTable: o.nameTable}
 	switch o.mode {
 	case "delta":
 	case "sotw":
