@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -61,7 +62,7 @@ func clientHelloMessage(b []byte) ([]byte, verdict) {
 			body = body[:length]
 		}
 		if message == nil {
-			message = body[:len(body):len(body)] // copied when a second record is appended
+			message = slices.Clip(body) // copied when a second record is appended
 		} else {
 			message = append(message, body...)
 		}

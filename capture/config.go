@@ -46,14 +46,21 @@ type Config struct {
 }
 
 // withDefaults returns the configuration with defaults filled in, or what is wrong with it.
-func (c Config) withDefaults() (Config, error) {
+func (c *Config) withDefaults() (Config, error) {
+	filled := *c
+	err := filled.fill()
+	return filled, err
+}
+
+// fill fills in defaults.
+func (c *Config) fill() error {
 	if c.MaxConnections < 0 {
-		return c, errors.New("maximum of connections is negative")
+		return errors.New("maximum of connections is negative")
 	}
 	for _, addresses := range [][]netip.AddrPort{c.Outbound, c.Inbound} {
 		for _, a := range addresses {
 			if !a.IsValid() {
-				return c, errors.New("address for redirected connections is not valid")
+				return errors.New("address for redirected connections is not valid")
 			}
 		}
 	}
@@ -66,5 +73,5 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Registerer == nil {
 		c.Registerer = prometheus.NewRegistry()
 	}
-	return c, nil
+	return nil
 }

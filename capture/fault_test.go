@@ -1,3 +1,5 @@
+//go:build linux
+
 package capture_test
 
 import (
@@ -21,11 +23,11 @@ import (
 )
 
 // nobody returns a port at which nobody listens.
-func nobody(t testing.TB) netip.AddrPort {
-	t.Helper()
+func nobody(tb testing.TB) netip.AddrPort {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).AddrPort()
@@ -231,11 +233,11 @@ func TestDrainResetsWhatDoesNotEnd(t *testing.T) {
 }
 
 // descriptors returns how many this process has open.
-func descriptors(t testing.TB) int {
-	t.Helper()
+func descriptors(tb testing.TB) int {
+	tb.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		t.Skip(err)
+		tb.Skip(err)
 	}
 	return len(entries)
 }

@@ -41,9 +41,9 @@ var loopback = netip.MustParseAddrPort("127.0.0.1:0")
 
 // start runs a server with listeners. Redirected connections arrive at the listeners with
 // OriginalDestination, whose addresses are any of loopback.
-func start(t testing.TB, config capture.Config, listeners ...*translate.Listener) *fixture {
-	t.Helper()
-	f := &fixture{t: t, registry: prometheus.NewRegistry(), log: new(lines)}
+func start(tb testing.TB, config capture.Config, listeners ...*translate.Listener) *fixture {
+	tb.Helper()
+	f := &fixture{t: tb, registry: prometheus.NewRegistry(), log: new(lines)}
 	config.Registerer = f.registry
 	config.Log = slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	// Addresses of their own: sockets at the same address and port, 0, would be the same.
@@ -59,22 +59,22 @@ func start(t testing.TB, config capture.Config, listeners ...*translate.Listener
 	}
 	var err error
 	if f.Server, err = capture.New(config); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	f.SetListeners(listeners)
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(tb.Context())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()
 	f.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
+			tb.Errorf("Run: %v", err)
 		}
 		if n := f.Connections(); n != 0 {
-			t.Errorf("%d connections are open after the end", n)
+			tb.Errorf("%d connections are open after the end", n)
 		}
 	})
-	t.Cleanup(f.stop)
+	tb.Cleanup(f.stop)
 	return f
 }
 
@@ -144,8 +144,8 @@ func (f *fixture) awaitMetric(want float64, name string, labels ...string) {
 }
 
 // eventually waits until a condition holds.
-func eventually(t testing.TB, condition func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, condition func() bool) {
+	tb.Helper()
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
 	timeout := time.NewTimer(patience)
@@ -154,7 +154,7 @@ func eventually(t testing.TB, condition func() bool) {
 		select {
 		case <-ticker.C:
 		case <-timeout.C:
-			t.Fatal("it did not come to that")
+			tb.Fatal("it did not come to that")
 		}
 	}
 }
@@ -221,11 +221,11 @@ type backend struct {
 }
 
 // serve starts a backend. The handler's connection is closed when it returns.
-func serve(t testing.TB, withHeader bool, handle func(r *bufio.Reader, conn *net.TCPConn)) *backend {
-	t.Helper()
+func serve(tb testing.TB, withHeader bool, handle func(r *bufio.Reader, conn *net.TCPConn)) *backend {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	b := &backend{Listener: l, addr: l.Addr().(*net.TCPAddr).AddrPort(), headers: make(chan arrivedHeader, 1000)}
 	var running sync.WaitGroup
@@ -241,7 +241,7 @@ func serve(t testing.TB, withHeader bool, handle func(r *bufio.Reader, conn *net
 				if withHeader {
 					header, err := readHeader(r)
 					if err != nil {
-						t.Errorf("backend: %v", err)
+						tb.Errorf("backend: %v", err)
 						return
 					}
 					b.headers <- header
@@ -250,7 +250,7 @@ func serve(t testing.TB, withHeader bool, handle func(r *bufio.Reader, conn *net
 			})
 		}
 	})
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = l.Close()
 		running.Wait()
 	})
@@ -270,17 +270,17 @@ func isReset(conn net.Conn) bool {
 }
 
 // exchange writes and expects the same back.
-func exchange(t testing.TB, conn io.ReadWriter, text string) {
-	t.Helper()
+func exchange(tb testing.TB, conn io.ReadWriter, text string) {
+	tb.Helper()
 	if _, err := io.WriteString(conn, text); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	got := make([]byte, len(text))
 	if _, err := io.ReadFull(conn, got); err != nil {
-		t.Fatalf("after %q: %v", got, err)
+		tb.Fatalf("after %q: %v", got, err)
 	}
 	if string(got) != text {
-		t.Fatalf("got %q, want %q", got, text)
+		tb.Fatalf("got %q, want %q", got, text)
 	}
 }
 

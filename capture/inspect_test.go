@@ -16,8 +16,8 @@ import (
 )
 
 // clientHelloBytes returns what a TLS client sends first.
-func clientHelloBytes(t testing.TB, name string, protocols ...string) []byte {
-	t.Helper()
+func clientHelloBytes(tb testing.TB, name string, protocols ...string) []byte {
+	tb.Helper()
 	client, server := net.Pipe()
 	done := make(chan struct{})
 	go func() {
@@ -27,7 +27,7 @@ func clientHelloBytes(t testing.TB, name string, protocols ...string) []byte {
 	b := make([]byte, 1<<16)
 	n, err := server.Read(b)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	_, _ = server.Close(), client.Close()
 	<-done

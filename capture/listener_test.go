@@ -2,12 +2,12 @@ package capture_test
 
 import (
 	"bufio"
-	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -209,8 +209,8 @@ func TestIPv6AndIPv4ListenOnOnePort(t *testing.T) {
 	l.Port, l.Addresses = port, []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 	f := start(t, capture.Config{}, l)
 	f.awaitMetric(2, "listeners", "state", "open")
-	for _, address := range []string{"127.0.0.1", "[::1]"} {
-		conn, err := net.Dial("tcp", fmt.Sprintf("%s:%d", address, port))
+	for _, address := range []string{"127.0.0.1", "::1"} {
+		conn, err := net.Dial("tcp", net.JoinHostPort(address, strconv.Itoa(int(port))))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -42,12 +42,14 @@ func (d *deadlines) remove(f *flow) {
 	}
 }
 
-func (h deadlineHeap) Len() int           { return len(h) }
-func (h deadlineHeap) Less(i, j int) bool { return h[i].at < h[j].at }
+// Len, Less, Swap, Push and Pop are what container/heap asks for.
+func (h *deadlineHeap) Len() int           { return len(*h) }
+func (h *deadlineHeap) Less(i, j int) bool { return (*h)[i].at < (*h)[j].at }
 
-func (h deadlineHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].flow.heapPos, h[j].flow.heapPos = i, j
+func (h *deadlineHeap) Swap(i, j int) {
+	s := *h
+	s[i], s[j] = s[j], s[i]
+	s[i].flow.heapPos, s[j].flow.heapPos = i, j
 }
 
 func (h *deadlineHeap) Push(x any) {

@@ -210,7 +210,7 @@ func (l *loop) expire() {
 			return
 		}
 		f := l.idle.pop()
-		if until := f.last + f.relayed.idle; until > l.now {
+		if until := f.last + f.idle; until > l.now {
 			l.idle.push(f, until) // there were bytes since
 			continue
 		}

@@ -1,9 +1,9 @@
 package capture_test
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -263,7 +263,7 @@ func TestMatchIsTheNaiveReadingOfTheRules(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var chains []*translate.FilterChain
 		for i, m := range rapid.SliceOfN(match, 0, 8).Draw(t, "chains") {
-			chains = append(chains, chain(fmt.Sprint(i), m))
+			chains = append(chains, chain(strconv.Itoa(i), m))
 		}
 		matcher := capture.NewMatcher(chains, nil)
 		for range 8 {

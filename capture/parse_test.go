@@ -17,8 +17,8 @@ import (
 )
 
 // clientHello returns what crypto/tls sends first.
-func clientHello(t testing.TB, config *tls.Config) []byte {
-	t.Helper()
+func clientHello(tb testing.TB, config *tls.Config) []byte {
+	tb.Helper()
 	client, server := net.Pipe()
 	done := make(chan struct{})
 	go func() {
@@ -27,11 +27,11 @@ func clientHello(t testing.TB, config *tls.Config) []byte {
 	}()
 	header := make([]byte, recordHeaderLength)
 	if _, err := io.ReadFull(server, header); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	body := make([]byte, binary.BigEndian.Uint16(header[3:]))
 	if _, err := io.ReadFull(server, body); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	_, _ = server.Close(), client.Close()
 	<-done
@@ -241,7 +241,7 @@ func TestAProxyHeaderIsReadAsItWasWritten(t *testing.T) {
 		if len(b) > maxProxyHeader {
 			t.Fatalf("%d bytes are more than nginx reads", len(b))
 		}
-		for n := range len(b) {
+		for n := range b {
 			if _, v, err := readProxyHeader(b[:n]); v != undecided || err != nil {
 				t.Fatalf("%d of %d bytes: %d, %v", n, len(b), v, err)
 			}

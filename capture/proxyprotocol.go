@@ -145,7 +145,7 @@ func readProxyV2(b []byte) (proxied, verdict, error) {
 		return header, yes, nil
 	}
 	body := b[proxyHeaderLength:header.length]
-	addresses, size := 0, 0
+	var addresses, size int
 	switch family {
 	case proxyTCP4:
 		addresses, size = proxyTCP4Length, 4

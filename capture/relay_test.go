@@ -82,7 +82,7 @@ func TestAResetOfOneSideResetsTheOther(t *testing.T) {
 	})
 	t.Run("of the client", func(t *testing.T) {
 		seen := make(chan bool, 1)
-		b := serve(t, false, func(r *bufio.Reader, conn *net.TCPConn) {
+		b := serve(t, false, func(_ *bufio.Reader, conn *net.TCPConn) {
 			_, _ = conn.Write([]byte("x"))
 			seen <- isReset(conn)
 		})
@@ -98,7 +98,7 @@ func TestAResetOfOneSideResetsTheOther(t *testing.T) {
 	})
 	t.Run("of a client that takes nothing", func(t *testing.T) {
 		seen := make(chan bool, 1)
-		b := serve(t, false, func(r *bufio.Reader, conn *net.TCPConn) {
+		b := serve(t, false, func(_ *bufio.Reader, conn *net.TCPConn) {
 			_, err := io.Copy(conn, zeros{}) // until it fails
 			seen <- err != nil
 		})

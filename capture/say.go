@@ -41,5 +41,5 @@ func (s *say) warn(ctx context.Context, thing, message string, attrs ...slog.Att
 	}
 	s.said[thing] = &said{at: now}
 	s.mu.Unlock()
-	s.log.LogAttrs(ctx, slog.LevelWarn, message, attrs...)
+	s.log.LogAttrs(ctx, slog.LevelWarn, message, attrs...) //nolint:sloglint // constants of the callers
 }

@@ -3,6 +3,8 @@ package capture
 import (
 	"context"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -75,7 +77,8 @@ func (s *Server) wanted() []wanted {
 	}
 	for _, l := range s.table.Load().listeners {
 		// The overlay's connections may arrive where those to the workload do.
-		if s.draining.Load() && l.direction != outbound && !(l.OriginalDestination && s.config.Overlay.IsValid()) {
+		mayCarryOverlay := l.OriginalDestination && s.config.Overlay.IsValid()
+		if s.draining.Load() && l.direction != outbound && !mayCarryOverlay {
 			continue
 		}
 		for _, key := range s.config.socketKeys(l) {
@@ -150,9 +153,8 @@ func nameOf(l *listener) string {
 
 // reserved returns the ports that connections may not go to on this host.
 func (c *Config) reserved() []translate.PortRange {
-	list := append([]translate.PortRange(nil), c.Reserved...)
-	own := append(append(append(c.Outbound[:len(c.Outbound):len(c.Outbound)], c.Inbound...), c.Overlay, c.HTTP), c.HTTPS)
-	for _, a := range own {
+	list := slices.Clone(c.Reserved)
+	for _, a := range slices.Concat(c.Outbound, c.Inbound, []netip.AddrPort{c.Overlay, c.HTTP, c.HTTPS}) {
 		if a.IsValid() {
 			list = append(list, translate.PortRange{First: a.Port(), Last: a.Port()})
 		}
