@@ -371,3 +371,31 @@ func TestServerNameOfTheFirstRequest(t *testing.T) {
 		t.Errorf("server name is %q", got)
 	}
 }
+
+func TestHTTP2OfAPISIXStaysHTTP2OverTLS(t *testing.T) {
+	t.Parallel()
+	ca := identitytest.NewCA(t, "public")
+	to := listen(t, &tls.Config{Certificates: []tls.Certificate{*ca.Issue(t, identitytest.Leaf{DNSNames: []string{"grpc.example.com"}})}},
+		func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Seen", r.Proto+" "+r.TLS.NegotiatedProtocol+" "+r.TLS.ServerName)
+		})
+	f := startOverlay(t, capture.Config{}, &translate.OverlayEndpoint{Address: alias, Target: to, TLS: &translate.UpstreamTLS{
+		AutoServerName: true, AutoSAN: true, ALPN: []string{"h2", "http/1.1"},
+		Authorities: translate.Credential{Authorities: ca.RootPEM()},
+	}})
+	var unencrypted http.Protocols
+	unencrypted.SetUnencryptedHTTP2(true)
+	for protocols, want := range map[*http.Protocols]string{
+		&unencrypted: "HTTP/2.0 h2 grpc.example.com",
+		nil:          "HTTP/1.1 http/1.1 grpc.example.com",
+	} {
+		response, err := f.apisix(protocols).Do(request(t, http.MethodPost, "http://grpc.example.com:50051/", strings.NewReader("x")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if got := response.Header.Get("X-Seen"); got != want {
+			t.Errorf("server has seen %q, want %q", got, want)
+		}
+	}
+}
