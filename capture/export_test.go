@@ -13,3 +13,6 @@ func (s *Server) Addr(listener string) net.Addr {
 	}
 	return nil
 }
+
+// OriginalDestination asks the kernel.
+var OriginalDestination = originalDestination
