@@ -65,8 +65,9 @@ etcd: build ## etcd's clients and random requests against a real etcd and the st
 	cd $(ETCD) && MESHBRIDGE=$(BIN)/meshbridge $(GO) test -count=1 ./...
 
 .PHONY: bench
-bench: build ## side by side with a real etcd, and the bridge's own figures
+bench: build ## side by side with a real etcd and HAProxy, and the bridge's own figures
 	cd $(ETCD) && $(GO) run ./bench -meshbridge $(BIN)/meshbridge
+	$(GO) run ./capture/bench
 
 .PHONY: fuzz
 fuzz: fuzz-targets fuzz-etcd ## look for faults with random input, for long
