@@ -100,7 +100,7 @@ type subscriptionChange struct {
 // apply takes in a response. Its type must be one of the cache's.
 func (c *cache) apply(r response, at time.Time) outcome {
 	t := c.types[r.typeURL]
-	e := edit{cache: c, puts: map[string]decoded{}, before: map[Key]bool{}}
+	e := edit{cache: c, at: at, version: r.version, puts: map[string]decoded{}, before: map[Key]bool{}}
 	c.pending.delete(Key{Type: t.url})
 	if !t.opaque {
 		// The place of resources whose name could not be told.
@@ -139,6 +139,7 @@ func (c *cache) apply(r response, at time.Time) outcome {
 			continue
 		}
 		c.rejected.delete(j.key)
+		j.decoded.Received, j.decoded.Response = at, r.version
 		e.puts[j.key.Name] = j.decoded
 	}
 
@@ -164,12 +165,14 @@ func (c *cache) apply(r response, at time.Time) outcome {
 			}
 		}
 	}
-	return e.finish(t, at)
+	return e.finish(t)
 }
 
 // edit collects the changes of one response.
 type edit struct {
 	*cache
+	at      time.Time
+	version string
 	puts    map[string]decoded // of the response's type
 	renewed []*Resource        // with the same bytes under another version
 	removed []Key
@@ -185,14 +188,16 @@ func (e *edit) same(j *job) bool {
 	}
 	e.rejected.delete(j.key)
 	if j.version != old.Version {
-		e.renewed = append(e.renewed, &Resource{Key: j.key, Version: j.version, Body: old.Body})
+		e.renewed = append(e.renewed, &Resource{
+			Key: j.key, Version: j.version, Body: old.Body, Received: old.Received, Response: old.Response,
+		})
 	}
 	return true
 }
 
 func (e *edit) reject(j *job, err error) {
 	e.errors = append(e.errors, fmt.Errorf("resource %d, %s: %w", j.index, j.key, err))
-	e.rejected.set(j.key, Rejection{Key: j.key, Err: err})
+	e.rejected.set(j.key, Rejection{Key: j.key, Err: err, Received: e.at, Response: e.version})
 }
 
 func (e *edit) remove(key Key) {
@@ -231,7 +236,7 @@ func (e *edit) setRefs(t *cachedType, name string, refs []Key) {
 	}
 }
 
-func (e *edit) finish(t *cachedType, at time.Time) outcome {
+func (e *edit) finish(t *cachedType) outcome {
 	put := make([]*Resource, 0, len(e.puts))
 	changed := make([]Key, 0, len(e.puts)+len(e.removed))
 	holds := make([]*decodedMessage, 0, len(e.puts))
@@ -254,7 +259,7 @@ func (e *edit) finish(t *cachedType, at time.Time) outcome {
 	rejected, rejectedChanged := e.rejected.list()
 	return outcome{
 		update: Update{
-			Snapshot: e.snapshot, Changed: changed, Pending: pending, Rejected: rejected, Received: at, holds: holds,
+			Snapshot: e.snapshot, Changed: changed, Pending: pending, Rejected: rejected, Received: e.at, holds: holds,
 		},
 		news:          len(changed) > 0 || pendingChanged || rejectedChanged,
 		errors:        e.errors,

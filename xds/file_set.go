@@ -44,7 +44,7 @@ func (s *fileSet) load() []Rejection {
 			continue
 		}
 		if state.err != nil {
-			news = append(news, Rejection{Key{FileType, path}, state.err})
+			news = append(news, Rejection{Key: Key{FileType, path}, Err: state.err})
 		}
 		news = append(news, state.content.rejected...)
 	}
@@ -53,7 +53,7 @@ func (s *fileSet) load() []Rejection {
 }
 
 func (s *fileSet) listRejection() Rejection {
-	return Rejection{Key{FileType, s.path}, s.listError}
+	return Rejection{Key: Key{FileType, s.path}, Err: s.listError}
 }
 
 func (s *fileSet) list() ([]string, error) {
@@ -119,7 +119,7 @@ func (s *fileSet) update() (Update, bool) {
 	for _, path := range slices.Sorted(maps.Keys(s.files)) {
 		state := s.files[path]
 		if state.err != nil {
-			u.Rejected = append(u.Rejected, Rejection{Key{FileType, path}, state.err})
+			u.Rejected = append(u.Rejected, Rejection{Key: Key{FileType, path}, Err: state.err})
 		}
 		if !state.loaded && !s.complete {
 			u.Pending = []Key{{Type: FileType}}
@@ -127,7 +127,7 @@ func (s *fileSet) update() (Update, bool) {
 		u.Rejected = append(u.Rejected, state.content.rejected...)
 		for _, r := range state.content.resources {
 			if first, twice := owner[r.Key]; twice {
-				u.Rejected = append(u.Rejected, Rejection{r.Key, fmt.Errorf("in %s: %s holds it already", path, first)})
+				u.Rejected = append(u.Rejected, Rejection{Key: r.Key, Err: fmt.Errorf("in %s: %s holds it already", path, first)})
 				continue
 			}
 			owner[r.Key], now[r.Key] = path, r
@@ -139,6 +139,9 @@ func (s *fileSet) update() (Update, bool) {
 	var removed []Key
 	for key, r := range now {
 		if old := s.last.Snapshot.Get(key); old == nil || !bytes.Equal(old.Body.GetValue(), r.Body.GetValue()) {
+			if r.Received.IsZero() { // else others may read it: another file hid it for a while
+				r.Received = u.Received
+			}
 			put = append(put, r)
 			u.Changed = append(u.Changed, key)
 		}

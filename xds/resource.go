@@ -3,6 +3,7 @@ package xds
 import (
 	"fmt"
 	"sync/atomic"
+	"time"
 	"weak"
 
 	"google.golang.org/protobuf/proto"
@@ -36,6 +37,10 @@ type Resource struct {
 	Version string
 	// Body holds the bytes exactly as received. It must not be modified.
 	Body *anypb.Any
+	// Received is when these bytes came for the first time.
+	Received time.Time
+	// Response is the version of the response that they came with; of files there is none.
+	Response string
 
 	// decoded lets several readers of one update share a decoded form without keeping it for the
 	// life of the resource: decoded clusters are several times the size of their bytes.

@@ -42,6 +42,10 @@ type Update struct {
 type Rejection struct {
 	Key
 	Err error
+	// Received is when it was first refused for that reason, and Response the version of the response
+	// that it came with.
+	Received time.Time
+	Response string
 }
 
 // String returns the resource and what is wrong with it.
