@@ -21,8 +21,10 @@ type chainCapture struct {
 	passthrough string
 	// beyond tells that the TLS context asks for what APISIX cannot do.
 	beyond bool
-	// forwarding is what happens to x-forwarded-client-cert.
-	forwarding http_connection_managerpb.HttpConnectionManager_ForwardClientCertDetails
+	// forwarding is what happens to x-forwarded-client-cert, which wholeCertificate wants to have the
+	// certificate in it.
+	wholeCertificate bool
+	forwarding       http_connection_managerpb.HttpConnectionManager_ForwardClientCertDetails
 	// settled is the chain as the table has it.
 	settled *Chain
 }

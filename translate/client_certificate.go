@@ -30,6 +30,9 @@ func (s *State) settleCertificate(c *Chain, d *chainDraft, share reporter) {
 		return
 	}
 	const field = "http_connection_manager.forward_client_cert_details"
+	if tellsCertificate(d.forwarding) && d.wholeCertificate {
+		share(codeSettingIgnored, "http_connection_manager.set_current_client_cert_details", "the certificate itself, among what is told of it,")
+	}
 	switch d.forwarding {
 	case http_connection_managerpb.HttpConnectionManager_SANITIZE, http_connection_managerpb.HttpConnectionManager_ALWAYS_FORWARD_ONLY:
 	case http_connection_managerpb.HttpConnectionManager_SANITIZE_SET:
@@ -45,6 +48,8 @@ func (s *State) settleCertificate(c *Chain, d *chainDraft, share reporter) {
 			return
 		case c.capturedTLS: // what a client without a certificate says must not be passed on
 			c.clientCertificate = apisix.Var(varClientCertificate)
+			share(codeSettingIgnored, field, "what x-forwarded-client-cert says of certificates further away")
+			return
 		}
 		share("client_certificate_header", field)
 	case http_connection_managerpb.HttpConnectionManager_FORWARD_ONLY:

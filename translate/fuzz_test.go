@@ -81,9 +81,17 @@ func namesOf(snap *xds.Snapshot) []string {
 // checkUpdate translates a snapshot, and then with one resource replaced.
 func checkUpdate(tb testing.TB, options Options, before *xds.Snapshot, edited *xds.Resource) {
 	tb.Helper()
-	s := translated(tb, options, before)
+	in := Inputs{Allocations: newTestAllocations()}
+	s, r, err := Translate(options, before, in)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	mirror := &captureMirror{}
+	mirror.apply(tb, r)
 	after := before.With([]*xds.Resource{edited}, nil)
-	r := s.Apply(Input{Snapshot: after, Changed: []xds.Key{edited.Key}})
+	r = s.Apply(Input{Snapshot: after, Changed: []xds.Key{edited.Key}, Inputs: in})
+	mirror.apply(tb, r)
+	mirror.compare(tb, "added up", s)
 	for _, o := range r.Put {
 		checkAccepted(tb, o)
 	}
@@ -92,7 +100,8 @@ func checkUpdate(tb testing.TB, options Options, before *xds.Snapshot, edited *x
 			tb.Error(d)
 		}
 	}
-	fresh := anew(tb, s, after, Inputs{})
+	fresh := anew(tb, s, after, in)
+	mirror.compare(tb, "at once", fresh)
 	if diff := cmp.Diff(objectsOf(fresh), objectsOf(s)); diff != "" {
 		tb.Errorf("objects (-at once +by steps):\n%s", diff)
 	}

@@ -356,6 +356,7 @@ func (d *chainDraft) parseConnectionManager(hcm *http_connection_managerpb.HttpC
 	forwarding := hcm.GetForwardClientCertDetails()
 	d.dropsClientCertificate = forwarding != http_connection_managerpb.HttpConnectionManager_ALWAYS_FORWARD_ONLY
 	d.forwarding = forwarding
+	d.wholeCertificate = hcm.GetSetCurrentClientCertDetails().GetCert() || hcm.GetSetCurrentClientCertDetails().GetChain()
 	if options.Profile.Captures() {
 		return // it depends on who terminates TLS
 	}

@@ -124,6 +124,9 @@ func (v *peerValidation) read(c *tlspb.CertificateValidationContext, report repo
 	if c.GetRequireSignedCertificateTimestamp().GetValue() {
 		report(codeSettingIgnored, field+"require_signed_certificate_timestamp", "require_signed_certificate_timestamp")
 	}
+	if c.GetMaxVerifyDepth() != nil {
+		report(codeSettingIgnored, field+"max_verify_depth", "max_verify_depth")
+	}
 	v.spkis, v.hashes = c.GetVerifyCertificateSpki(), c.GetVerifyCertificateHash()
 	switch crl := c.GetCrl(); {
 	case crl == nil:

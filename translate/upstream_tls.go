@@ -58,6 +58,9 @@ func containsAll(metadata, wanted *structpb.Struct) bool {
 
 // transportsOf reads the sockets of a cluster.
 func (s *State) transportsOf(c *clusterpb.Cluster, report reporter) *transports {
+	if o := c.GetOriginalDstLbConfig(); o != nil && proto.Size(o) > 0 {
+		report(codeSettingIgnored, "original_dst_lb_config", "another destination than that of the connection")
+	}
 	t := &transports{fallback: s.transportOf(c, c.GetTransportSocket(), "transport_socket", report)}
 	for _, m := range c.GetTransportSocketMatches() {
 		field := `transport_socket_matches["` + m.GetName() + `"].transport_socket`
