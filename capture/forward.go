@@ -68,6 +68,11 @@ func (f *forwarder) run(ctx context.Context) error {
 func (f *forwarder) serve(ctx context.Context, conn net.Conn, pools *forwardPools) {
 	c := &forwardConn{Conn: conn, pools: pools, closed: make(chan struct{})}
 	defer c.Close()
+	defer func() {
+		if pools.retired.Load() {
+			pools.retire()
+		}
+	}()
 	select {
 	case f.incoming <- c:
 	case <-ctx.Done():

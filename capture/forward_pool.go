@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"meshbridge/translate"
@@ -34,6 +35,7 @@ type forwardPools struct {
 	http1    *http.Transport
 	http2    *http.Transport // unencrypted, for gRPC
 	proxy    *httputil.ReverseProxy
+	retired  atomic.Bool
 }
 
 func (s *Server) newPools(of *translate.OverlayEndpoint) *forwardPools {
@@ -68,8 +70,10 @@ func (p *forwardPools) transport(speaks protocol, protocols *http.Protocols) *ht
 	}
 }
 
-// close closes idle connections; the others when their requests have ended.
-func (p *forwardPools) close() {
+// retire closes idle connections. APISIX may go on with requests over connections that it has; when one
+// of those ends, so do the connections that were kept for it.
+func (p *forwardPools) retire() {
+	p.retired.Store(true)
 	p.http1.CloseIdleConnections()
 	p.http2.CloseIdleConnections()
 }

@@ -76,7 +76,7 @@ func (s *Server) newEndpoint(of *translate.OverlayEndpoint) *overlayEndpoint {
 // retire closes what an endpoint keeps; nil has nothing.
 func (e *overlayEndpoint) retire() {
 	if e != nil && e.pools != nil {
-		e.pools.close()
+		e.pools.retire()
 	}
 }
 
@@ -182,6 +182,7 @@ func (s *Server) dialName(ctx context.Context, name string, source netip.Addr) (
 	d := net.Dialer{}
 	if source.IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
+		d.Control = dialControl
 	}
 	return d.DialContext(ctx, "tcp", name)
 }
