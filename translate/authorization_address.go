@@ -74,6 +74,9 @@ func (x *accessCompiler) destinationPort(start, end int64) predicate {
 	return exactly(when(apisix.InRange(variable, start, end)))
 }
 
+// codeTrustedHops is about the proxies in front that tell a client's address.
+const codeTrustedHops Code = "trusted_hops_partial"
+
 const varForwardedFor = "http_x_forwarded_for"
 
 // remoteAddress is a condition on the client's address as Envoy's connection manager finds it: that

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	tlspb "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 	"sigs.k8s.io/yaml"
@@ -21,7 +22,8 @@ import (
 // A case is a txtar file: a comment, then
 //
 //	-- options.yaml --   profile (default mesh), apisix_version, node, allow_unenforced, certificates and authorities (by
-//	                     name of a secret, with new keys each time), capture (with numbers for it, and its
+//	                     name of a secret, with new keys each time; file-cert: and file-root: are in files),
+//	                     file_errors, capture (with numbers for it, and its
 //	                     table in what is wanted); may be left out
 //	-- xds.yaml --       a list of resources; without a listener, the first route configuration is
 //	                     served on one for 0.0.0.0:80
@@ -35,6 +37,8 @@ type caseOptions struct {
 	// Certificates are the DNS names of secrets with a certificate.
 	Certificates map[string][]string `json:"certificates"`
 	Authorities  []string            `json:"authorities"`
+	// FileErrors say why secrets in files could not be read.
+	FileErrors map[string]string `json:"file_errors"`
 	// RSA lists those of Certificates that have RSA keys; the others have ECDSA ones.
 	RSA []string `json:"rsa"`
 	// Capture gives out numbers for capture.
@@ -59,22 +63,33 @@ func (o caseOptions) options(tb testing.TB) Options {
 	return opts
 }
 
-// secrets returns the resources for Certificates and Authorities.
-func (o caseOptions) secrets(tb testing.TB) []*xds.Resource {
+// secrets returns Certificates and Authorities: resources, and those that are in files.
+func (o caseOptions) secrets(tb testing.TB) (sent []*xds.Resource, files map[string]*tlspb.Secret) {
 	tb.Helper()
 	ca := newAuthority(tb)
-	var out []*xds.Resource
+	files = map[string]*tlspb.Secret{}
+	add := func(r *xds.Resource) {
+		if _, ok := secretInFiles(r.Name); !ok {
+			sent = append(sent, r)
+			return
+		}
+		secret, err := xds.Decode[*tlspb.Secret](r)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		files[r.Name] = secret
+	}
 	for name, hosts := range o.Certificates {
 		key := newKey(tb)
 		if slices.Contains(o.RSA, name) {
 			key = newRSAKey(tb)
 		}
-		out = append(out, ca.certificate(tb, name, key, hosts...))
+		add(ca.certificate(tb, name, key, hosts...))
 	}
 	for _, name := range o.Authorities {
-		out = append(out, ca.authorities(tb, name))
+		add(ca.authorities(tb, name))
 	}
-	return out
+	return sent, files
 }
 
 // loadYAML returns a snapshot of a list of resources in YAML.
@@ -127,13 +142,14 @@ func TestCases(t *testing.T) {
 					t.Fatalf("%s has an unknown part %s", file, f.Name)
 				}
 			}
-			snap := loadYAML(t, resources).With(options.secrets(t), nil)
+			secrets, files := options.secrets(t)
+			snap := loadYAML(t, resources).With(secrets, nil)
 			var got []byte
 			if options.Capture {
 				s := captured(t, options.options(t), snap)
 				got = append(renderCapture(t, s), renderCase(t, s)...)
 			} else {
-				got = renderCase(t, translated(t, options.options(t), snap))
+				got = renderCase(t, translatedWith(t, options.options(t), snap, Inputs{Files: files, FileErrors: options.FileErrors}))
 			}
 			if *update {
 				if want < 0 {

@@ -5,6 +5,10 @@ package translate
 func extensionCodes() []CodeInfo {
 	return []CodeInfo{
 		{
+			codeTrustedHops, SeverityInfo, "rules of access and hash policies take the client's address from x-forwarded-for; APISIX's logs and x-real-ip do not",
+			"The header is trusted as far as numTrustedProxies says. For the rest, set nginx_config.http.real_ip_header to X-Forwarded-For and real_ip_from to the addresses of the proxies in front; neither rules of access nor hash policies depend on it.",
+		},
+		{
 			codeRequestIDKept, SeverityInfo, "an x-request-id that a client sends is kept",
 			"At the edge of the mesh, Envoy replaces the ids of clients unless their address is internal. APISIX's request-id plugin gives one to requests that have none.",
 		},

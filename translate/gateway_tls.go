@@ -31,8 +31,8 @@ type serverTLS struct {
 	unavailable string
 }
 
-// secretName refers to a secret. Only what comes over ADS can arrive; the rest is for the agent
-// beside Envoy.
+// secretName refers to a secret. Only what comes over ADS can arrive from istiod; the rest is for the
+// agent beside Envoy, of which what is in files is read without it.
 type secretName struct {
 	name string
 	ads  bool
@@ -56,17 +56,22 @@ func (s *State) parseServerTLS(c *tlspb.DownstreamTlsContext, share reporter) *s
 	for _, secret := range common.GetTlsCertificateSdsSecretConfigs() {
 		t.certificates = append(t.certificates, nameSecret(secret))
 	}
+	for _, inline := range common.GetTlsCertificates() {
+		reportUnknown(inline, share, tlsField+"common_tls_context.tls_certificates.")
+		files := nameFiles(inline)
+		if files.name == "" {
+			t.unavailable = "its certificate is neither in a secret nor in files"
+		}
+		t.certificates = append(t.certificates, files)
+	}
 	if len(t.certificates) == 0 {
 		t.unavailable = "it names no secret with a certificate"
 	}
 	validation := common.GetValidationContext()
 	if combined := common.GetCombinedValidationContext(); combined != nil {
 		validation = combined.GetDefaultValidationContext()
-		t.authority = nameSecret(combined.GetValidationContextSdsSecretConfig())
 	}
-	if config := common.GetValidationContextSdsSecretConfig(); config != nil {
-		t.authority = nameSecret(config)
-	}
+	t.authority = authorityOf(common)
 	t.parseValidation(validation, share)
 	s.parseTLSParameters(t, common.GetTlsParams(), share)
 	if alpn := common.GetAlpnProtocols(); len(alpn) > 0 && !slices.Equal(alpn, []string{"h2", "http/1.1"}) {
@@ -207,6 +212,12 @@ func (s *State) certify(c *Chain, t *serverTLS, report reporter) (restrictions [
 		held := s.credentials[secret.name]
 		certificate := secret != t.authority
 		switch {
+		case held == nil && s.inputs.FileErrors[secret.name] != "":
+			notServed = "secret " + secret.name + " cannot be read: " + s.inputs.FileErrors[secret.name]
+			report("certificate_unavailable", field, notServed)
+		case held == nil && isInFiles(secret):
+			notServed = "secret " + secret.name + " is in files, which have not been read"
+			report("certificate_unavailable", field, notServed)
 		case held == nil && !secret.ads:
 			notServed = "secret " + secret.name + " is for the agent beside Envoy"
 			report("certificate_unavailable", field, notServed)

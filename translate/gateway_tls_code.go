@@ -20,7 +20,7 @@ func tlsCodes() []CodeInfo {
 		},
 		{
 			"certificate_unavailable", SeverityError, "nothing of the chain is served: %s",
-			"APISIX gets certificates from secrets that istiod sends: credentialName of a Gateway's server, or certificateRefs of a Gateway API listener. The workload's own certificate (ISTIO_MUTUAL), files of the proxy's, and private keys that are kept elsewhere are not available. Handshakes fail, unless another chain's wildcard covers the server name; requests then get 404.",
+			"APISIX gets certificates from secrets that istiod sends: credentialName of a Gateway's server, or certificateRefs of a Gateway API listener; and from files of this host (serverCertificate, privateKey, caCertificates), which are read again every few seconds. The workload's own certificate (ISTIO_MUTUAL) and private keys that are kept elsewhere are not available. Handshakes fail, unless another chain's wildcard covers the server name; requests then get 404.",
 		},
 		{
 			"client_certificate_host", SeverityWarning, "requests whose Host is not the TLS server name get 400, where the Host, too, is a server name with client certificates",

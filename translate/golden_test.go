@@ -89,7 +89,12 @@ func (s scenario) with(p Profile) Options {
 
 func translated(tb testing.TB, opts Options, snap *xds.Snapshot) *State {
 	tb.Helper()
-	s, _, err := Translate(opts, snap, Inputs{})
+	return translatedWith(tb, opts, snap, Inputs{})
+}
+
+func translatedWith(tb testing.TB, opts Options, snap *xds.Snapshot, in Inputs) *State {
+	tb.Helper()
+	s, _, err := Translate(opts, snap, in)
 	if err != nil {
 		tb.Fatal(err)
 	}

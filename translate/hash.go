@@ -74,6 +74,11 @@ func hashKeyOf(rx *routeContext, policy *routepb.RouteAction_HashPolicy, field s
 		}
 		return hashKey{hashVars, "arg_" + name, apisix.Var("arg_" + name)}, ""
 	case *routepb.RouteAction_HashPolicy_ConnectionProperties_:
+		if facts := rx.chain.facts; p.ConnectionProperties.GetSourceIp() && facts.usesRemoteAddress && facts.trustedHops > 0 {
+			// Without the header, APISIX takes the address of the connection, as Envoy does.
+			rx.report(codeHashPolicy, field+".connection_properties", "the client's address is hashed with all of x-forwarded-for")
+			return hashKey{hashHeader, "x-forwarded-for", apisix.Var(varForwardedFor)}, ""
+		}
 		if p.ConnectionProperties.GetSourceIp() {
 			return hashKey{hashVars, "remote_addr", apisix.Var("remote_addr")}, ""
 		}

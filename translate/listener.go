@@ -347,6 +347,9 @@ func (d *chainDraft) parseConnectionManager(hcm *http_connection_managerpb.HttpC
 		}
 	}
 	share("request_normalization", "http_connection_manager")
+	if hcm.GetXffNumTrustedHops() > 0 {
+		share(codeTrustedHops, prefix+"xff_num_trusted_hops")
+	}
 	d.streamIdleTimeout = positive(hcm.GetStreamIdleTimeout())
 	switch hcm.GetPathWithEscapedSlashesAction() {
 	case http_connection_managerpb.HttpConnectionManager_IMPLEMENTATION_SPECIFIC_DEFAULT, http_connection_managerpb.HttpConnectionManager_KEEP_UNCHANGED:

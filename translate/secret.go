@@ -29,15 +29,18 @@ type credential struct {
 	diagnostics []Diagnostic
 }
 
-// parseSecret reads a secret. Package xds has refused those that no server could use.
+// parseSecret reads a secret that istiod sent. Package xds has refused those that no server could use.
 func (s *State) parseSecret(r *xds.Resource) *credential {
-	c := &credential{name: r.Name}
-	report := s.reporter(&c.diagnostics, "Secret "+r.Name, "", "")
 	secret, err := xds.Decode[*tlspb.Secret](r)
 	if err != nil {
-		c.unusable = "it does not decode"
-		return c
+		return &credential{name: r.Name, unusable: "it does not decode"}
 	}
+	return s.readSecret(r.Name, secret)
+}
+
+func (s *State) readSecret(name string, secret *tlspb.Secret) *credential {
+	c := &credential{name: name}
+	report := s.reporter(&c.diagnostics, "Secret "+name, "", "")
 	reportUnknown(secret, report, "")
 	switch {
 	case secret.GetTlsCertificate() != nil:

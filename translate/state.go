@@ -168,6 +168,7 @@ func (s *State) Apply(in Input) Result {
 		}
 	}
 	p.ramps(s.inputs, in.Inputs)
+	p.files(s.inputs, in.Inputs, all)
 	p.names(in.Inputs)
 	if p.listeners {
 		p.rebuildTable()

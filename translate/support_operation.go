@@ -33,8 +33,8 @@ func operationSupport() []SupportSection {
 			{"proxyless gRPC", "api_listener", NotPossible, "not served", []Code{"api_listener"}, "proxyless-grpc"},
 		}},
 		{"Names, scopes and lifecycle", []Support{
-			{"DNS proxying", "NDS", NeedsCapture, "not answered", nil, ""},
-			{"addresses of ServiceEntry that are allocated", "NDS, listeners for the addresses", NeedsCapture, "APISIX serves the listeners; nobody answers the names", nil, ""},
+			{"DNS proxying", "NDS", NeedsCapture, "capture answers from istiod's name table, and asks the host's servers for other names (--capture-dns); elsewhere not answered", nil, ""},
+			{"addresses of ServiceEntry that are allocated", "NDS, listeners for the addresses", NeedsCapture, "APISIX serves the listeners, and capture answers the names; elsewhere nobody does", nil, ""},
 			{"Sidecar egress hosts, outboundTrafficPolicy, egressProxy", "what istiod sends", Exact, "only what it sends is translated", nil, "TestApplyingStepByStepEqualsTranslatingAtOnce"},
 			{"HTTP/1.0, case of headers, sizes", "http_protocol_options, max_request_headers_kb", Approximate, "nginx's: HTTP/1.0 is served, the case of headers kept, sizes are limited by its configuration", []Code{"setting_ignored", "request_normalization"}, "listener-settings"},
 			{"streaming of bodies", "", Approximate, "APISIX buffers requests and responses unless its configuration says otherwise", nil, ""},

@@ -3,6 +3,8 @@ package translate
 import (
 	"net/netip"
 
+	tlspb "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+
 	"meshbridge/translate/apisix"
 	"meshbridge/xds"
 )
@@ -43,6 +45,10 @@ type Inputs struct {
 	// start, as SlowStart.Factor gives it. An endpoint that is missing from its cluster's map is
 	// new. A cluster that is missing has no new endpoints. Neither kind of map must be modified.
 	Ramps map[string]map[string]float64
+	// Files holds the secrets of State.FileSecrets, by name, as FileSecret.Read returns them, and FileErrors
+	// why others could not be read. The rule about modifying them is that of DNS.
+	Files      map[string]*tlspb.Secret
+	FileErrors map[string]string
 	// Allocations gives out APISIX's stream ports and the addresses of the overlay, in profiles with
 	// capture. nil has none to give.
 	Allocations Allocations

@@ -45,6 +45,7 @@ type pipeline struct {
 	ready   chan struct{} // closed by Run when the first world is committed
 	inbox   *mailbox
 	names   *names
+	files   *files
 	ramps   *ramps
 	feed    *captureFeed // nil without capture
 	// nameServer serves the workload's DNS; nil without one.
@@ -65,6 +66,7 @@ func newPipeline(state *translate.State, w *writer, log *slog.Logger, m *metrics
 	return &pipeline{
 		state: state, writer: w, log: log, metrics: m,
 		ready: make(chan struct{}), inbox: newMailbox(), names: newNames(nil), ramps: newRamps(),
+		files: newFiles(state, log),
 		dirty: map[xds.Key]struct{}{}, waitedSince: map[xds.Key]time.Time{},
 	}
 }
@@ -131,6 +133,7 @@ func (p *pipeline) receive(now time.Time) {
 	} else {
 		p.names.receiveAll(now, u.Snapshot)
 	}
+	p.files.receive(now, u.Snapshot, u.Changed, p.started)
 	p.metrics.received(u)
 	// Merging keeps the decoded forms that earlier updates brought, until they are translated.
 	merged := p.latest.Merge(*u)
@@ -177,7 +180,8 @@ func (p *pipeline) step(now time.Time) error {
 			return err
 		}
 	}
-	if p.ramps.step(now) {
+	ramped, reread := p.ramps.step(now), p.files.step(now)
+	if ramped || reread {
 		if err := p.reapply(now); err != nil {
 			return err
 		}
@@ -192,6 +196,7 @@ func (p *pipeline) step(now time.Time) error {
 	p.publish(now, revision, false)
 	if len(p.dirty) == 0 {
 		p.names.settle(now, p.latest.Snapshot)
+		p.files.settle()
 		p.settle()
 	}
 	return nil
@@ -216,6 +221,7 @@ func (p *pipeline) reapply(now time.Time) error {
 	if err != nil {
 		return err
 	}
+	p.noteCertificates(now, result)
 	p.publish(now, revision, result.DiagnosticsChanged)
 	return nil
 }
@@ -224,6 +230,7 @@ func (p *pipeline) reapply(now time.Time) error {
 func (p *pipeline) translate(now time.Time, in translate.Input) (translate.Result, error) {
 	in.Inputs = translate.Inputs{
 		DNS: p.names.answers.Addresses, DNSErrors: p.names.answers.Errors, Ramps: p.ramps.inputs,
+		Files: p.files.secrets, FileErrors: p.files.errors,
 	}
 	if p.feed != nil {
 		in.Inputs.Allocations = p.feed.numbers
@@ -333,7 +340,7 @@ func (p *pipeline) untilNext(now time.Time) time.Duration {
 	if !p.dirtyUntil.IsZero() {
 		next = min(next, max(p.dirtyUntil.Sub(now), p.warming(now)))
 	}
-	for _, due := range []time.Time{p.writer.due(), p.ramps.due(), p.feed.due()} {
+	for _, due := range []time.Time{p.writer.due(), p.ramps.due(), p.files.due, p.feed.due()} {
 		if !due.IsZero() {
 			next = min(next, due.Sub(now))
 		}

@@ -38,12 +38,17 @@ func bubble(t *testing.T, n int, test func(t *testing.T, p *pipelineTest)) {
 // bubbleWith does so with a resolver of names, made inside the bubble, to which its channels belong.
 func bubbleWith(t *testing.T, n int, newResolver func() resolver, test func(t *testing.T, p *pipelineTest)) {
 	t.Helper()
+	bubbleIn(t, translate.Mesh(), n, newResolver, test)
+}
+
+func bubbleIn(t *testing.T, profile translate.Profile, n int, newResolver func() resolver, test func(t *testing.T, p *pipelineTest)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s, err := store.New(store.Config{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		state, err := translate.New(translate.Options{Profile: translate.Mesh()})
+		state, err := translate.New(translate.Options{Profile: profile})
 		if err != nil {
 			t.Fatal(err)
 		}
