@@ -18,6 +18,7 @@ import (
 	"meshbridge/capture"
 	capturedns "meshbridge/capture/dns"
 	"meshbridge/cmd/internal/allocate"
+	"meshbridge/cmd/internal/apisixprocess"
 	"meshbridge/cmd/internal/dns"
 	"meshbridge/gateway"
 	"meshbridge/gateway/auth"
@@ -40,6 +41,8 @@ type Config struct {
 	DNS *dns.Config
 	// Capture is served in front of APISIX in profile mesh; nil is not.
 	Capture *CaptureConfig
+	// APISIX is started by the bridge once there is something to serve, and ends with it; nil is not.
+	APISIX *APISIXConfig
 	// Prefix is APISIX's etcd prefix, for example "/apisix".
 	Prefix string
 	// StateDir keeps what must survive a restart; empty keeps nothing.
@@ -81,6 +84,8 @@ type Bridge struct {
 	identity   identity.Source
 	numbers    *allocate.Allocator
 	nameServer *capturedns.Server
+
+	apisix *apisixprocess.Process // nil where it is not started by the bridge
 }
 
 // New makes the parts and opens every port, so that a port in use is reported before anything runs.
@@ -119,7 +124,7 @@ func New(ctx context.Context, c Config) (*Bridge, error) {
 	if err := b.open(ctx); err != nil {
 		return nil, err
 	}
-	if err := b.openCapture(); err != nil {
+	if err := errors.Join(b.openCapture(), b.openAPISIX()); err != nil {
 		b.closeListeners()
 		return nil, err
 	}
@@ -255,17 +260,19 @@ func (b *Bridge) hold(key, end []byte) <-chan struct{} {
 func (b *Bridge) Ready() <-chan struct{} { return b.pipeline.ready }
 
 // Run serves until ctx ends or a part fails, and returns after everything has stopped. What capture
-// serves is drained first.
+// serves is drained first, then APISIX ends, where the bridge started it, then the rest.
 func (b *Bridge) Run(ctx context.Context) error {
 	defer b.store.Close()
 	group, inner := errgroup.WithContext(context.WithoutCancel(ctx))
 	inner, stop := context.WithCancel(inner)
 	defer stop()
+	stopAPISIX := b.runAPISIX(inner, group)
 	group.Go(func() error {
 		defer stop()
 		select {
 		case <-ctx.Done():
 			b.drain(ctx)
+			stopAPISIX()
 		case <-inner.Done():
 		}
 		return nil

@@ -54,12 +54,18 @@ func (b *Bridge) statusServer() server {
 	return server{handler: mux}
 }
 
-func (b *Bridge) serveReady(w http.ResponseWriter, _ *http.Request) {
+func (b *Bridge) serveReady(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !isClosed(b.pipeline.ready):
 		writeText(w, http.StatusServiceUnavailable, "not ready: the first complete configuration has not been committed\n")
 	case b.pipeline.feed != nil && !isClosed(b.pipeline.feed.serving):
 		writeText(w, http.StatusServiceUnavailable, "not ready: APISIX does not have the first configuration yet\n")
+	case b.apisix != nil:
+		if err := b.apisix.Ready(r.Context()); err != nil {
+			writeText(w, http.StatusServiceUnavailable, "not ready: "+err.Error()+"\n")
+			return
+		}
+		writeText(w, http.StatusOK, "ready\n")
 	default:
 		writeText(w, http.StatusOK, "ready\n")
 	}

@@ -26,6 +26,7 @@ type runOptions struct {
 	insecureListen                 bool
 	dns                            dnsOptions
 	capture                        captureOptions
+	mode                           modeOptions
 	serve                          serveOptions
 }
 
@@ -62,6 +63,7 @@ over the environment, the environment over the file.`,
 	o.dns.add(f)
 	o.translation.add(f)
 	o.capture.add(f)
+	o.mode.add(f)
 	o.serve.add(f)
 	addConfigFlags(cmd)
 	return cmd
@@ -88,6 +90,10 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 	if err != nil {
 		return usageError{err}
 	}
+	child, err := o.mode.config(o.translation.apisixOptions, o.capture.ports, o.prefix, a.stdout, a.stderr)
+	if err != nil {
+		return usageError{err}
+	}
 	newSource, err := o.source.source(node, log)
 	if err != nil {
 		return usageError{err}
@@ -100,7 +106,7 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 		return err
 	}
 	b, err := bridge.New(ctx, bridge.Config{
-		NewSource: newSource, Translate: options, DNS: resolution, Capture: front,
+		NewSource: newSource, Translate: options, DNS: resolution, Capture: front, APISIX: child,
 		Prefix: o.prefix, StateDir: o.stateDir,
 		Listen: o.listen, Admin: o.admin, Status: o.status, Metrics: o.metrics,
 		TLS: tlsConfig, InsecureListen: o.insecureListen,

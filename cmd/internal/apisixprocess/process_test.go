@@ -1,0 +1,240 @@
+//go:build unix
+
+package apisixprocess
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// output is written by the child and read by the test.
+type output struct {
+	mu      sync.Mutex
+	text    bytes.Buffer
+	changed chan struct{}
+}
+
+func newOutput() *output { return &output{changed: make(chan struct{}, 1)} }
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.text.Write(b)
+	select {
+	case o.changed <- struct{}{}:
+	default:
+	}
+	return len(b), nil
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+func (o *output) waitFor(t *testing.T, text string) {
+	t.Helper()
+	timeout := time.NewTimer(30 * time.Second)
+	defer timeout.Stop()
+	for !strings.Contains(o.String(), text) {
+		select {
+		case <-o.changed:
+		case <-timeout.C:
+			t.Fatalf("no %q in %q", text, o.String())
+		}
+	}
+}
+
+// installation is a directory with programs that stand for APISIX's.
+type installation struct {
+	config Config
+	out    *output
+}
+
+func install(t *testing.T, apisix, openresty string) *installation {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "conf"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	program := func(name, script string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	i := &installation{out: newOutput()}
+	i.config = Config{
+		Home: dir, APISIX: program("apisix", apisix), OpenResty: program("openresty", openresty),
+		Configuration: []byte("apisix: {}\n"), StopTime: 20 * time.Second, Stdout: i.out, Stderr: i.out,
+		Logger: slog.New(slog.NewTextHandler(i.out, nil)),
+	}
+	return i
+}
+
+// run starts the process and returns how to stop it and what Run returned.
+func (i *installation) run(t *testing.T, start <-chan struct{}) (stop func(), ended <-chan error) {
+	t.Helper()
+	p, err := New(i.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx, start) }()
+	return cancel, done
+}
+
+func started() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
+const initialize = `test "$1" = init && cat conf/config.yaml && echo initialized`
+
+func TestAPISIXStartsOnceThereIsSomethingToServe(t *testing.T) {
+	i := install(t, initialize, `trap 'echo finished; exit 0' QUIT; echo serving "$@"; while :; do sleep 0.05; done`)
+	start := make(chan struct{})
+	stop, ended := i.run(t, start)
+	if _, err := os.Stat(filepath.Join(i.config.Home, "conf", "config.yaml")); err == nil {
+		t.Error("the configuration was written before the start")
+	}
+	close(start)
+	i.out.waitFor(t, "serving -p")
+	if text := i.out.String(); !strings.Contains(text, "apisix: {}\ninitialized\n") || !strings.Contains(text, "daemon off;") {
+		t.Errorf("it wrote %q", text)
+	}
+	if info, err := os.Stat(filepath.Join(i.config.Home, "conf", "config.yaml")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the configuration: %v, %v", info, err)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if text := i.out.String(); !strings.Contains(text, "finished") || !strings.Contains(text, "APISIX has stopped") {
+		t.Errorf("it wrote %q", text)
+	}
+}
+
+func TestAPISIXThatEndsByItselfIsAnErrorWithItsLastLines(t *testing.T) {
+	for name, script := range map[string]string{
+		"failure": "echo nginx: emerg: bind failed; exit 3", "success": "echo nginx: emerg: bind failed; exit 0",
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, ended := install(t, initialize, script).run(t, started())
+			if err := <-ended; err == nil || !strings.Contains(err.Error(), "exit status") || !strings.Contains(err.Error(), "bind failed") {
+				t.Errorf("the error is %v", err)
+			}
+		})
+	}
+}
+
+func TestABadConfigurationIsAnErrorWithWhatAPISIXSays(t *testing.T) {
+	_, ended := install(t, "echo failed to parse; exit 1", "echo serving").run(t, started())
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "failed to parse") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestAPISIXThatHangsIsKilledWithItsWorkers(t *testing.T) {
+	i := install(t, initialize, `trap '' QUIT; (trap '' QUIT; while :; do sleep 0.05; done) & echo worker $!; while :; do sleep 0.05; done`)
+	i.config.StopTime = 200 * time.Millisecond
+	stop, ended := i.run(t, started())
+	i.out.waitFor(t, "worker ")
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	i.out.waitFor(t, "APISIX was killed")
+	_, rest, _ := strings.Cut(i.out.String(), "worker ")
+	worker := strings.Fields(rest)[0]
+	// The kernel needs a moment to take a killed process away.
+	for patience := time.Now().Add(30 * time.Second); time.Now().Before(patience); runtime.Gosched() {
+		if state, err := os.ReadFile("/proc/" + worker + "/stat"); err != nil || strings.Contains(string(state), ") Z ") {
+			return
+		}
+	}
+	t.Errorf("the worker %s lives on", worker)
+}
+
+func TestStoppedBeforeTheStart(t *testing.T) {
+	i := install(t, initialize, "echo serving")
+	stop, ended := i.run(t, make(chan struct{}))
+	stop()
+	if err := <-ended; err != nil || i.out.String() != "" {
+		t.Errorf("%v, %q", err, i.out.String())
+	}
+}
+
+func TestWrongPathsAreReportedAtOnce(t *testing.T) {
+	i := install(t, initialize, "echo serving")
+	bad := i.config
+	bad.OpenResty = filepath.Join(bad.Home, "none")
+	if _, err := New(bad); err == nil || !strings.Contains(err.Error(), "none") {
+		t.Errorf("a program that is not there: %v", err)
+	}
+	bad = i.config
+	bad.Home = filepath.Join(bad.Home, "nowhere")
+	if _, err := New(bad); err == nil || !strings.Contains(err.Error(), "--apisix-home") {
+		t.Errorf("a directory that is not there: %v", err)
+	}
+}
+
+func TestReadyAsksAPISIX(t *testing.T) {
+	status := http.StatusServiceUnavailable
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte("worker 2 has no configuration"))
+	}))
+	i := install(t, initialize, "echo serving")
+	i.config.Status = server.URL
+	p, err := New(i.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "worker 2") {
+		t.Errorf("503: %v", err)
+	}
+	status = http.StatusOK
+	if err := p.Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+	server.Close()
+	if err := p.Ready(t.Context()); err == nil {
+		t.Error("ready although nobody answers")
+	}
+	p.client.CloseIdleConnections()
+}
+
+func TestTheTailIsBounded(t *testing.T) {
+	var kept tail
+	for range 1000 {
+		if _, err := kept.Write(bytes.Repeat([]byte("x"), 5000)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := kept.Write([]byte("\nshort\nunfini")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(kept.String()); n > (tailLines+1)*(tailWidth+1) || !strings.HasSuffix(kept.String(), "short\nunfini") {
+		t.Errorf("%d bytes, ending in %q", n, kept.String()[n-20:])
+	}
+}

@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"meshbridge/cmd/internal/apisixconfig"
+	"meshbridge/cmd/internal/apisixprocess"
+	"meshbridge/cmd/internal/bridge"
+)
+
+// modeOptions say whether APISIX is started by the bridge.
+type modeOptions struct {
+	mode                    string
+	home, apisix, openResty string
+	status, prometheus      string
+	stopTime                time.Duration
+	plugins                 []string
+}
+
+func (o *modeOptions) add(f *pflag.FlagSet) {
+	f.StringVar(&o.mode, "mode", "standalone", "`standalone|sidecar`: sidecar starts APISIX once there is something to serve, and ends with it")
+	f.StringVar(&o.home, "apisix-home", "/usr/local/apisix", "APISIX's `directory` (mode sidecar)")
+	f.StringVar(&o.apisix, "apisix-bin", "apisix", "APISIX's command line `program` (mode sidecar)")
+	f.StringVar(&o.openResty, "openresty-bin", "/usr/local/openresty/bin/openresty", "OpenResty's `program` (mode sidecar)")
+	f.StringVar(&o.status, "apisix-status", "127.0.0.1:7085", "`address` of APISIX's readiness (mode sidecar)")
+	f.StringVar(&o.prometheus, "apisix-metrics", "0.0.0.0:15090", "`address` of APISIX's metrics, /stats/prometheus (mode sidecar)")
+	f.DurationVar(&o.stopTime, "apisix-stop-time", 5*time.Second, "`duration` that requests in flight have when APISIX is stopped; then it is killed (mode sidecar)")
+	f.StringSliceVar(&o.plugins, "apisix-plugins", nil, "`names` of plugins to load besides APISIX's defaults (mode sidecar)")
+}
+
+// config returns nil in mode standalone.
+func (o *modeOptions) config(apisix apisixOptions, ports proxyPortOptions, prefix string, stdout, stderr io.Writer) (*bridge.APISIXConfig, error) {
+	switch o.mode {
+	case "standalone":
+		return nil, nil //nolint:nilnil // nil is what bridge.Config calls off
+	case "sidecar":
+	default:
+		return nil, fmt.Errorf("--mode %q: want standalone or sidecar", o.mode)
+	}
+	file := apisixConfigOptions{
+		apisix: apisix, ports: ports, prefix: prefix,
+		status: o.status, prometheus: o.prometheus, plugins: o.plugins,
+	}
+	render := func(etcd string) ([]byte, error) {
+		file := file
+		file.etcd = []string{etcd}
+		config, err := file.config()
+		if err != nil {
+			return nil, err
+		}
+		return apisixconfig.Render(config)
+	}
+	if _, err := render("http://127.0.0.1:2379"); err != nil {
+		return nil, err
+	}
+	return &bridge.APISIXConfig{
+		Process: apisixprocess.Config{
+			Home: o.home, APISIX: o.apisix, OpenResty: o.openResty, Status: "http://" + o.status + "/status/ready",
+			StopTime: o.stopTime, Stdout: stdout, Stderr: stderr,
+		},
+		Render: render,
+	}, nil
+}
