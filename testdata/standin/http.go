@@ -149,7 +149,7 @@ func (s *standin) request(r *http.Request, conn *proxied) apisix.Request {
 	before := strings.Join(r.Header.Values("X-Forwarded-Client-Cert"), ", ")
 	switch element := vars["proxy_protocol_tlv_0xe2"]; {
 	case element == "":
-		vars["meshbridge_xfcc"] = before
+		vars["meshbridge_xfcc"] = ""
 	case before == "":
 		vars["meshbridge_xfcc"] = element
 	default:
