@@ -12,27 +12,35 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// secretRefs returns the secrets of a listener's TLS context whose source is ADS. Others come from
-// the agent beside Envoy: the workload's own certificate, and files. Those of clusters are left
-// alone: a private key that nobody uses is better not fetched.
+// secretRefs returns the secrets of a TLS context, of either side, whose source is ADS. Others come from
+// the agent beside Envoy: the workload's own certificate, and files.
 func secretRefs(socket *corepb.TransportSocket) []Key {
-	downstream := &tlspb.DownstreamTlsContext{}
-	if config := socket.GetTypedConfig(); !config.MessageIs(downstream) || config.UnmarshalTo(downstream) != nil {
-		return nil // a context that does not decode is reported by whoever reads the listener
-	}
-	common := downstream.GetCommonTlsContext()
 	var refs []Key
 	add := func(s *tlspb.SdsSecretConfig) {
 		if s.GetSdsConfig().GetAds() != nil {
 			refs = append(refs, Key{Type: SecretType, Name: s.GetName()})
 		}
 	}
+	common := commonTLS(socket)
 	for _, s := range common.GetTlsCertificateSdsSecretConfigs() {
 		add(s)
 	}
 	add(common.GetValidationContextSdsSecretConfig())
 	add(common.GetCombinedValidationContext().GetValidationContextSdsSecretConfig())
 	return refs
+}
+
+// commonTLS returns nil for what is no TLS context, or does not decode: that is reported by whoever reads
+// the resource.
+func commonTLS(socket *corepb.TransportSocket) *tlspb.CommonTlsContext {
+	config := socket.GetTypedConfig()
+	if context := (&tlspb.DownstreamTlsContext{}); config.MessageIs(context) && config.UnmarshalTo(context) == nil {
+		return context.GetCommonTlsContext()
+	}
+	if context := (&tlspb.UpstreamTlsContext{}); config.MessageIs(context) && config.UnmarshalTo(context) == nil {
+		return context.GetCommonTlsContext()
+	}
+	return nil
 }
 
 // checkSecret refuses what no TLS server could use. Its errors say what is wrong and never hold

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corepb "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlspb "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
@@ -19,7 +20,6 @@ func TestSecretsAreSubscribedToAsListenersNameThem(t *testing.T) {
 			srv := xdstest.NewServer(t)
 			srv.Set(xdstest.Gateway(8443, "a.com", "b.com")...)
 			srv.Set(xdstest.Credential("a.com"), xdstest.Credential("b.com"), xdstest.Credential("c.com"))
-			// What clusters name stays at istiod: nobody here would use the keys.
 			srv.Set(xdstest.Mesh(1, 1).Resources()...)
 			_, o := connect(t, srv, world)
 			u := o.wait("first sync", everything)
@@ -39,6 +39,30 @@ func TestSecretsAreSubscribedToAsListenersNameThem(t *testing.T) {
 					len(r.Names) > 0 && !slices.Contains(r.Names, "kubernetes://a.com"))
 			})
 		})
+	}
+}
+
+// A DestinationRule of a gateway can name a credential for connections to the service.
+func TestSecretsAreSubscribedToAsClustersNameThem(t *testing.T) {
+	srv := xdstest.NewServer(t)
+	srv.Set(xdstest.Mesh(0, 0).Resources()...)
+	srv.Set(xdstest.Credential("a.com"), xdstest.Credential("b.com"))
+	originate := &tlspb.UpstreamTlsContext{CommonTlsContext: &tlspb.CommonTlsContext{
+		TlsCertificateSdsSecretConfigs: []*tlspb.SdsSecretConfig{{
+			Name:      "kubernetes://a.com",
+			SdsConfig: &corepb.ConfigSource{ConfigSourceSpecifier: &corepb.ConfigSource_Ads{Ads: &corepb.AggregatedConfigSource{}}},
+		}},
+	}}
+	srv.Set(&clusterpb.Cluster{
+		Name: "outbound|443||a.com", ClusterDiscoveryType: &clusterpb.Cluster_Type{Type: clusterpb.Cluster_STATIC},
+		TransportSocket: &corepb.TransportSocket{
+			Name: "envoy.transport_sockets.tls", ConfigType: &corepb.TransportSocket_TypedConfig{TypedConfig: xdstest.Any(originate)},
+		},
+	})
+	_, o := connect(t, srv, false)
+	u := o.wait("first sync", everything)
+	if got := names(u.Snapshot, xds.SecretType); !slices.Equal(got, []string{"kubernetes://a.com"}) {
+		t.Errorf("secrets %q", got)
 	}
 }
 

@@ -74,17 +74,19 @@ func loadAssignmentName(m proto.Message) string {
 }
 
 // clusterRefs returns the load assignment of an EDS cluster: eds_cluster_config.service_name, or
-// the cluster's own name where that is empty.
+// the cluster's own name where that is empty; and the secrets of its TLS context that are to be had over
+// ADS. Those of transport_socket_matches are the workload's own.
 func clusterRefs(m proto.Message) ([]Key, error) {
 	c, _ := m.(*clusterpb.Cluster)
-	if c.GetType() != clusterpb.Cluster_EDS {
-		return nil, nil
+	refs := secretRefs(c.GetTransportSocket())
+	if c.GetType() == clusterpb.Cluster_EDS {
+		name := c.GetEdsClusterConfig().GetServiceName()
+		if name == "" {
+			name = c.GetName()
+		}
+		refs = append(refs, Key{Type: EndpointType, Name: name})
 	}
-	name := c.GetEdsClusterConfig().GetServiceName()
-	if name == "" {
-		name = c.GetName()
-	}
-	return []Key{{Type: EndpointType, Name: name}}, nil
+	return refs, nil
 }
 
 // listenerRefs returns the route configurations that the HTTP connection managers of all filter
