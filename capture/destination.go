@@ -14,10 +14,7 @@ import (
 
 // forward sends an arrival where its filter chain leads.
 func (s *Server) forward(ctx context.Context, a *arrival) {
-	chain := a.listener.matcher.Match(Connection{
-		Destination: a.destination, Source: a.source, DirectSource: a.direct,
-		ServerName: a.hello.serverName, TransportProtocol: a.hello.transport, ApplicationProtocols: a.hello.protocols,
-	})
+	chain := a.chain()
 	switch {
 	case chain == nil:
 		s.refuse(ctx, a, reasonNoChain, nil)
@@ -38,7 +35,7 @@ func (s *Server) forward(ctx context.Context, a *arrival) {
 		}
 		client, a.peer = terminated, who
 	}
-	if err := a.allowedBy(chain.Policies); err != nil {
+	if err := a.allowedBy(chain); err != nil {
 		s.refuse(ctx, a, reasonPolicy, err)
 		return
 	}
@@ -54,16 +51,24 @@ func (s *Server) forward(ctx context.Context, a *arrival) {
 	}
 }
 
-// allowedBy asks the policies in their order.
-func (a *arrival) allowedBy(policies []*translate.NetworkPolicy) error {
-	if len(policies) == 0 {
+// chain returns the filter chain for what is known of an arrival; nil where none matches.
+func (a *arrival) chain() *translate.FilterChain {
+	return a.listener.matcher.Match(Connection{
+		Destination: a.destination, Source: a.source, DirectSource: a.direct,
+		ServerName: a.hello.serverName, TransportProtocol: a.hello.transport, ApplicationProtocols: a.hello.protocols,
+	})
+}
+
+// allowedBy asks the chain's policies in their order.
+func (a *arrival) allowedBy(chain *translate.FilterChain) error {
+	if len(chain.Policies) == 0 {
 		return nil
 	}
 	who := translate.NetworkPeer{
 		Source: a.source, DirectSource: a.direct, Destination: a.destination, ServerName: a.hello.serverName,
-		MutualTLS: a.peer.mutualTLS, URIs: a.peer.uris, DNSNames: a.peer.dnsNames, Subject: a.peer.subject,
+		TLS: chain.TLS != nil, MutualTLS: a.peer.mutualTLS, URIs: a.peer.uris, DNSNames: a.peer.dnsNames, Subject: a.peer.subject,
 	}
-	for _, policy := range policies {
+	for _, policy := range chain.Policies {
 		if allowed, name := policy.Allows(who); !allowed {
 			if name == "" {
 				return errors.New("no policy allows it")
