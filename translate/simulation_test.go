@@ -1,7 +1,6 @@
 package translate_test
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -9,58 +8,21 @@ import (
 	"path/filepath"
 	"testing"
 
-	"google.golang.org/protobuf/types/known/anypb"
-
 	"meshbridge/translate"
 	"meshbridge/translate/difftest"
 	"meshbridge/translate/envoytest"
-	"meshbridge/xds"
 )
 
 var recordings = flag.String("recordings", "", "a directory of what Istio makes of its own test cases, which the conformance module records")
 
-// simulated is a recording: see testdata/conformance/simulation.
-type simulated struct {
-	Name      string   `json:"name"`
-	Router    bool     `json:"router"`
-	IPs       []string `json:"ips"`
-	Resources []struct {
-		Name    string `json:"name"`
-		TypeURL string `json:"type_url"`
-		Value   []byte `json:"value"`
-	} `json:"resources"`
-	Calls []simulatedCall `json:"calls"`
-}
+// simulatedCall is a call of Istio's tables as the reference of Envoy is asked about it.
+type simulatedCall struct{ difftest.SimulatedCall }
 
-type simulatedCall struct {
-	Name     string              `json:"name"`
-	Address  string              `json:"address"`
-	Port     int                 `json:"port"`
-	Path     string              `json:"path"`
-	Protocol string              `json:"protocol"`
-	TLS      string              `json:"tls"`
-	ALPN     string              `json:"alpn"`
-	SNI      string              `json:"sni"`
-	Mode     string              `json:"mode"`
-	Headers  map[string][]string `json:"headers"`
-
-	Error       string `json:"error"`
-	Listener    string `json:"listener"`
-	FilterChain string `json:"filter_chain"`
-	VirtualHost string `json:"virtual_host"`
-	Route       string `json:"route"`
-	Cluster     string `json:"cluster"`
-}
-
-func (s simulated) snapshot() *xds.Snapshot {
-	var resources []*xds.Resource
-	for _, r := range s.Resources {
-		resources = append(resources, &xds.Resource{
-			Key: xds.Key{Type: r.TypeURL, Name: r.Name}, Body: &anypb.Any{TypeUrl: r.TypeURL, Value: r.Value},
-		})
-	}
-	return new(xds.Snapshot).With(resources, nil)
-}
+// What is compared at least, lest Istio's tables are silently not read any more.
+const (
+	leastSimulations    = 130
+	leastSimulatedCalls = 19000
+)
 
 // TestSimulations compares the reference of Envoy with what Istio's simulation says about Istio's own
 // cases, and the translation of their configurations with the reference.
@@ -80,16 +42,17 @@ func TestSimulations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var s simulated
-		if err := json.Unmarshal(raw, &s); err != nil {
+		s, err := difftest.ReadSimulation(raw)
+		if err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
-		snap := s.snapshot()
+		snap := s.Snapshot()
 		envoy, err := envoytest.New(snap)
 		if err != nil {
 			t.Fatalf("%s: %v", s.Name, err)
 		}
-		for _, c := range s.Calls {
+		for _, call := range s.Calls {
+			c := simulatedCall{call}
 			calls++
 			if !c.comparable() {
 				skipped++
@@ -104,12 +67,7 @@ func TestSimulations(t *testing.T) {
 			profiles[1] = translate.Gateway()
 		}
 		for i, p := range profiles {
-			options := translate.Options{Profile: p}
-			for _, ip := range s.IPs {
-				if a, err := netip.ParseAddr(ip); err == nil {
-					options.InstanceIPs = append(options.InstanceIPs, a)
-				}
-			}
+			options := translate.Options{Profile: p, InstanceIPs: s.InstanceIPs()}
 			w, err := difftest.NewWorld(s.Name+"/"+p.Name(), snap, options)
 			if err != nil {
 				t.Error(err)
@@ -123,6 +81,9 @@ func TestSimulations(t *testing.T) {
 	}
 	t.Logf("%d configurations of Istio's with %d calls, of which %d are not compared; %d translations", len(files), calls, skipped, worlds)
 	check(t, report)
+	if len(files) < leastSimulations || calls-skipped < leastSimulatedCalls {
+		t.Error("this is less than Istio's tables had")
+	}
 }
 
 // comparable tells whether Envoy has an answer, and the answer is about the same: it accepts no two
@@ -140,9 +101,9 @@ func (c simulatedCall) request(router bool) envoytest.Request {
 		TLS: c.TLS != "plaintext", ServerName: c.SNI,
 	}, Host: "any", Target: c.Path}
 	switch {
-	case c.Mode == "inbound", !router && c.Port == 15006: // the latter is a connection to the port itself
+	case c.Inbound(router):
 		r.Connection.Direction = envoytest.Inbound
-	case !router: // the default mode is that of gateways, which outbound calls often leave
+	case !router:
 		r.Connection.Direction = envoytest.Outbound
 	}
 	switch {

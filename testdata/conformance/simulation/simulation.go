@@ -53,23 +53,31 @@ var (
 	ErrMTLSError           = simulation.ErrMTLSError
 )
 
-// Simulation is what Istio generated for a proxy.
+// Simulation is what Istio generated for a proxy. It is recorded in the directory that SIMULATIONS names
+// when its test ends.
 type Simulation struct {
 	*simulation.Simulation
 	t     *testing.T
 	proxy *model.Proxy
+	calls []Recorded
 }
 
 // NewSimulation generates the configuration of a proxy.
 func NewSimulation(t *testing.T, s *xds.FakeDiscoveryServer, proxy *model.Proxy) *Simulation {
 	t.Helper()
-	return &Simulation{simulation.NewSimulation(t, s, proxy), t, proxy}
+	return recorded(t, simulation.NewSimulation(t, s, proxy), proxy)
 }
 
 // NewSimulationFromConfigGen does so without a server.
 func NewSimulationFromConfigGen(t *testing.T, s *core.ConfigGenTest, proxy *model.Proxy) *Simulation {
 	t.Helper()
-	return &Simulation{simulation.NewSimulationFromConfigGen(t, s, proxy), t, proxy}
+	return recorded(t, simulation.NewSimulationFromConfigGen(t, s, proxy), proxy)
+}
+
+func recorded(t *testing.T, of *simulation.Simulation, proxy *model.Proxy) *Simulation {
+	s := &Simulation{Simulation: of, t: t, proxy: proxy}
+	t.Cleanup(s.write)
+	return s
 }
 
 // Recording is a configuration with calls, in the form of a file.
@@ -91,7 +99,10 @@ type Resource struct {
 
 // Recorded is a call and where Istio's simulation says it gets.
 type Recorded struct {
-	Name     string              `json:"name"`
+	Name string `json:"name"`
+	// Generated tells that the call is none of Istio's cases: see Simulation.generate.
+	Generated bool `json:"generated"`
+
 	Address  string              `json:"address"`
 	Port     int                 `json:"port"`
 	Path     string              `json:"path"`
@@ -110,15 +121,47 @@ type Recorded struct {
 	Cluster     string `json:"cluster"`
 }
 
-// RunExpectations runs Istio's cases, and records them in the directory that SIMULATIONS names.
+// RunExpectations runs Istio's cases.
 func (s *Simulation) RunExpectations(cases []Expect) {
 	s.t.Helper()
 	s.Simulation.RunExpectations(cases)
+	for _, c := range cases {
+		if c.Result.Skip == "" {
+			s.record(c.Name, c.Call, s.Simulation.Run(c.Call))
+		}
+	}
+}
+
+// Run runs a call.
+func (s *Simulation) Run(call Call) Result {
+	result := s.Simulation.Run(call)
+	s.record(fmt.Sprintf("call %d", len(s.calls)), call, result)
+	return result
+}
+
+func (s *Simulation) record(name string, call Call, result Result) *Recorded {
+	call = call.FillDefaults()
+	out := Recorded{
+		Name: name, Address: call.Address, Port: call.Port, Path: call.Path, Protocol: string(call.Protocol),
+		TLS: string(call.TLS), ALPN: call.Alpn, SNI: call.Sni, Mode: string(call.CallMode), Headers: call.Headers,
+		Listener: result.ListenerMatched, FilterChain: result.FilterChainMatched, VirtualHost: result.VirtualHostMatched,
+		Route: result.RouteMatched, Cluster: result.ClusterMatched,
+	}
+	if result.Error != nil {
+		out.Error = result.Error.Error()
+	}
+	s.calls = append(s.calls, out)
+	return &s.calls[len(s.calls)-1]
+}
+
+// write writes the recording.
+func (s *Simulation) write() {
 	dir := os.Getenv("SIMULATIONS")
-	if dir == "" {
+	if dir == "" || s.t.Failed() {
 		return
 	}
-	out := Recording{Name: s.t.Name(), Router: s.proxy.Type == model.Router, IPs: s.proxy.IPAddresses}
+	s.generate()
+	out := Recording{Name: s.t.Name(), Router: s.proxy.Type == model.Router, IPs: s.proxy.IPAddresses, Calls: s.calls}
 	add := func(name string, m proto.Message) {
 		body, err := anypb.New(m)
 		if err != nil {
@@ -135,10 +178,8 @@ func (s *Simulation) RunExpectations(cases []Expect) {
 	for _, r := range s.Routes {
 		add(r.GetName(), r)
 	}
-	for _, c := range cases {
-		if c.Result.Skip == "" {
-			out.Calls = append(out.Calls, s.recorded(c))
-		}
+	for _, secret := range s.secrets() {
+		add(secret.GetName(), secret)
 	}
 	raw, err := json.Marshal(out)
 	if err != nil {
@@ -154,18 +195,4 @@ func (s *Simulation) RunExpectations(cases []Expect) {
 	if err := f.Close(); err != nil {
 		s.t.Fatal(err)
 	}
-}
-
-func (s *Simulation) recorded(c Expect) Recorded {
-	call, result := c.Call.FillDefaults(), s.Run(c.Call)
-	out := Recorded{
-		Name: c.Name, Address: call.Address, Port: call.Port, Path: call.Path, Protocol: string(call.Protocol),
-		TLS: string(call.TLS), ALPN: call.Alpn, SNI: call.Sni, Mode: string(call.CallMode), Headers: call.Headers,
-		Listener: result.ListenerMatched, FilterChain: result.FilterChainMatched, VirtualHost: result.VirtualHostMatched,
-		Route: result.RouteMatched, Cluster: result.ClusterMatched,
-	}
-	if result.Error != nil {
-		out.Error = result.Error.Error()
-	}
-	return out
 }

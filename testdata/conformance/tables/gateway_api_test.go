@@ -28,7 +28,7 @@ func TestFixtures(t *testing.T) {
 	binary := compile(t, "gateway", map[string][]byte{"gateway_test.go": source.Bytes()})
 	recordings := t.TempDir()
 	run(t, dir, []string{"FIXTURES=" + filepath.Join(dir, "testdata"), "RECORDINGS=" + recordings}, binary)
-	t.Log(compareRecordings(t, "TestGatewayAPIFixtures", recordings))
+	t.Log(compareRecordings(t, "./translate", "TestGatewayAPIFixtures", recordings))
 }
 
 // surroundings writes what Istio's test has next to its fixtures: the variables of its source, and what

@@ -1,5 +1,6 @@
 // Package tables runs Istio's own tables of cases and fixtures, which are part of its module and are not
-// copied here, and compares what comes out with the main module's model of Envoy, and the translation.
+// copied here, and compares what comes out with the main module's model of Envoy, with the translation, and
+// with what capture chooses.
 package tables
 
 import (
@@ -13,7 +14,7 @@ import (
 )
 
 // TestIstiosTablesHold compiles Istio's test files with another import, runs them, and compares with
-// what Istio's simulation says about each case.
+// what Istio's simulation says about each case, and about calls that are generated.
 func TestIstiosTablesHold(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(istioModule(t), "pilot/pkg/networking/core/*_simulation_test.go"))
 	if err != nil || len(files) == 0 {
@@ -34,7 +35,8 @@ func TestIstiosTablesHold(t *testing.T) {
 	binary := compile(t, "core", sources)
 	recordings := t.TempDir()
 	run(t, filepath.Dir(files[0]), []string{"SIMULATIONS=" + recordings}, binary)
-	t.Log(compareRecordings(t, "TestSimulations", recordings))
+	t.Log(compareRecordings(t, "./translate", "TestSimulations", recordings))
+	t.Log(compareRecordings(t, "./capture", "TestSimulations", recordings))
 }
 
 // compile makes a test binary of files that exist in an overlay only, so that neither module is
@@ -68,9 +70,9 @@ func compile(t *testing.T, pkg string, sources map[string][]byte) string {
 }
 
 // compareRecordings runs a test of the main module with recordings, and returns what it prints.
-func compareRecordings(t *testing.T, test, recordings string) string {
+func compareRecordings(t *testing.T, pkg, test, recordings string) string {
 	t.Helper()
-	return run(t, "../../..", nil, "go", "test", "-count=1", "-v", "-run", "^"+test+"$", "./translate", "-args", "-recordings", recordings)
+	return run(t, "../../..", nil, "go", "test", "-count=1", "-v", "-run", "^"+test+"$", pkg, "-args", "-recordings", recordings)
 }
 
 // run runs a command and returns its output.
