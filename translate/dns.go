@@ -10,7 +10,6 @@ import (
 	endpointpb "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	dnscommonpb "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/common/dns/v3"
 	dnsclusterpb "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
-	carespb "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -20,6 +19,8 @@ const defaultRefresh = 5 * time.Second
 // HostName is a name that stands for endpoints of a cluster, and how the cluster wants it resolved.
 type HostName struct {
 	Name string
+	// Servers are those that are asked, if not the host's.
+	Servers NameServers
 	// IPv4 and IPv6 are the kinds of addresses that the cluster may use; at least one is set.
 	IPv4, IPv6 bool
 	Refresh    Refresh
@@ -50,6 +51,7 @@ func HostNames(c *clusterpb.Cluster) []HostName {
 	for _, name := range endpointNames(c.GetLoadAssignment()) {
 		names = append(names, HostName{
 			Name:    name,
+			Servers: d.servers,
 			IPv4:    d.family != clusterpb.Cluster_V6_ONLY,
 			IPv6:    d.family != clusterpb.Cluster_V4_ONLY,
 			Refresh: d.refresh,
@@ -95,13 +97,15 @@ type dnsSettings struct {
 	kind    dnsKind
 	family  clusterpb.Cluster_DnsLookupFamily
 	refresh Refresh
+	servers NameServers
 }
 
 // resolved tells whether addresses come from Inputs.DNS. A LOGICAL_DNS cluster uses one address at a
 // time, as APISIX does with a name, so APISIX is given the name, which costs no commit when the answer
-// changes. It asks for IPv4 first, though: clusters that must not use that need an address.
+// changes. It asks for IPv4 first, though, and its own servers: clusters that must not use that, or have
+// servers of their own, need an address.
 func (d dnsSettings) resolved() bool {
-	return d.kind == strictDNS || d.kind == logicalDNS && d.family == clusterpb.Cluster_V6_ONLY
+	return d.kind == strictDNS || d.kind == logicalDNS && (d.family == clusterpb.Cluster_V6_ONLY || d.servers != NameServers{})
 }
 
 // dnsOf reads the settings from the cluster or, in their newer form, from its cluster_type.
@@ -111,7 +115,9 @@ func dnsOf(c *clusterpb.Cluster) dnsSettings {
 		if !t.GetTypedConfig().MessageIs(config) || t.GetTypedConfig().UnmarshalTo(config) != nil {
 			return dnsSettings{}
 		}
-		return dnsSettingsOf(config)
+		d := dnsSettingsOf(config)
+		d.servers = nameServersOf(nil, config.GetTypedDnsResolverConfig(), discard)
+		return d
 	}
 	d := dnsSettings{family: c.GetDnsLookupFamily()}
 	switch c.GetType() {
@@ -123,6 +129,7 @@ func dnsOf(c *clusterpb.Cluster) dnsSettings {
 		return dnsSettings{}
 	}
 	d.refresh = refreshOfCluster(c)
+	d.servers = nameServersOf(c, c.GetTypedDnsResolverConfig(), discard)
 	return d
 }
 
@@ -185,8 +192,9 @@ func (r *endpointReader) resolve(address string) []string {
 		}
 		return []string{address}
 	}
-	answers, known := r.inputs.DNS[address]
-	why, failed := r.inputs.DNSErrors[address]
+	key := HostName{Name: address, Servers: d.servers}.Key()
+	answers, known := r.inputs.DNS[key]
+	why, failed := r.inputs.DNSErrors[key]
 	switch {
 	case failed && known:
 		note(codeNameNotResolved, address, why, "the addresses of its last answer are kept")
@@ -239,37 +247,17 @@ func ofFamily(addresses []netip.Addr, family clusterpb.Cluster_DnsLookupFamily) 
 	return v4
 }
 
-// reportDNS reports what a cluster asks of resolution besides what HostName has. Names are resolved by
-// the servers of the host, whatever resolver a cluster would like.
+// reportDNS reports what a cluster asks of resolution besides what HostName has.
 func reportDNS(c *clusterpb.Cluster, report reporter) {
-	d := dnsOf(c)
-	if d.kind == noDNS {
+	if dnsOf(c).kind == noDNS {
 		return
 	}
-	resolver := c.GetTypedDnsResolverConfig()
 	if t := c.GetClusterType(); t != nil {
 		config := &dnsclusterpb.DnsCluster{}
 		if t.GetTypedConfig().UnmarshalTo(config) == nil { // as in dnsOf
-			resolver = config.GetTypedDnsResolverConfig()
+			nameServersOf(nil, config.GetTypedDnsResolverConfig(), report)
 		}
-	}
-	ignored := func(field string) { report(codeSettingIgnored, field, field) }
-	if len(c.GetDnsResolvers()) > 0 { //nolint:staticcheck // deprecated is not gone
-		ignored("dns_resolvers")
-	}
-	if c.GetUseTcpForDnsLookups() { //nolint:staticcheck // deprecated is not gone
-		ignored("use_tcp_for_dns_lookups")
-	}
-	if c.GetDnsResolutionConfig() != nil { //nolint:staticcheck // deprecated is not gone
-		ignored("dns_resolution_config")
-	}
-	if resolver == nil {
 		return
 	}
-	config := &carespb.CaresDnsResolverConfig{}
-	if resolver.GetTypedConfig().UnmarshalTo(config) != nil {
-		ignored("typed_dns_resolver_config")
-		return
-	}
-	reportUnknown(config, report, "typed_dns_resolver_config.")
+	nameServersOf(c, c.GetTypedDnsResolverConfig(), report)
 }

@@ -74,7 +74,7 @@ var understoodInClusters = map[protoreflect.FullName][]string{
 		"filters",                                    // Istio's exchange of metadata about peers
 		"cleanup_interval", "original_dst_lb_config", // of endpoints that APISIX does not have
 		"dns_refresh_rate", "dns_jitter", "dns_failure_refresh_rate", "respect_dns_ttl", // to the resolver, by HostNames
-		"dns_resolvers", "use_tcp_for_dns_lookups", "dns_resolution_config", "typed_dns_resolver_config", // see reportDNS
+		"dns_resolvers", "use_tcp_for_dns_lookups", "dns_resolution_config", "typed_dns_resolver_config", // see nameServersOf
 		"wait_for_warm_on_init", // a new cluster answers 503 until it has endpoints
 		"health_checks",
 		"close_connections_on_host_health_failure", "ignore_health_on_host_removal", // APISIX closes and removes at once
@@ -82,7 +82,9 @@ var understoodInClusters = map[protoreflect.FullName][]string{
 	"envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig": {
 		"udp_max_queries", "max_udp_channel_duration", // every query has a socket of its own
 		"query_timeout_seconds", "query_tries", // those of the host's resolver apply
+		"resolvers", "dns_resolver_options", "use_resolvers_as_fallback",
 	},
+	"envoy.config.core.v3.DnsResolverOptions": {"use_tcp_for_dns_lookups", "no_default_search_domain"},
 	"envoy.config.cluster.v3.UpstreamConnectionOptions": {
 		"set_local_interface_name_on_upstream_connections", // logs only
 	},

@@ -45,6 +45,7 @@ func trafficSupport() []SupportSection {
 		{"Discovery of endpoints", []Support{
 			{"services of Kubernetes, ServiceEntry STATIC", "EDS", Exact, "nodes of an upstream; an endpoint change touches nothing else", nil, "TestNewEndpointsOfOneClusterChangeItsUpstreamOnly"},
 			{"resolution DNS", "STRICT_DNS", Exact, "the bridge resolves names and serves all addresses; APISIX resolves those that the bridge never could", []Code{codeNameResolvedByAPISIX, codeNameNotResolved}, "cluster-strict-dns"},
+			{"servers that resolve a cluster's names", "typed_dns_resolver_config, dns_resolvers", Approximate, "they are asked instead of the host's, in turn; with the host's time limits", []Code{"setting_ignored"}, "cluster-strict-dns-resolver"},
 			{"resolution DNS_ROUND_ROBIN", "LOGICAL_DNS", Approximate, "APISIX resolves the name, by its own rules", []Code{codeLogicalDNS}, "cluster-logical-dns"},
 			{"endpoints in the cluster", "STATIC", Exact, "nodes", nil, "cluster-inbound-static"},
 			{"resolution NONE, headless services", "ORIGINAL_DST", NeedsCapture, "capture connects to where the client wanted to go; elsewhere requests are answered with 503", []Code{codeOriginalDestination}, "service-entry-client"},

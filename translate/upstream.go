@@ -77,8 +77,8 @@ func (s *State) refreshCluster(u *clusterUnit) bool {
 		s.endpointUsers.add(u.endpoints, u.name)
 	}
 	for _, host := range HostNames(c) {
-		u.names = append(u.names, host.Name)
-		s.nameUsers.add(host.Name, u.name)
+		u.names = append(u.names, host.Key())
+		s.nameUsers.add(host.Key(), u.name)
 	}
 	if s.options.Profile.Overlay() {
 		u.secrets = secretsOf(c)

@@ -118,12 +118,12 @@ func (n *names) resolve(now time.Time) {
 	for _, list := range n.clusters {
 		all = append(all, list...)
 		for _, name := range list {
-			since, old := n.waitedSince[name.Name]
+			since, old := n.waitedSince[name.Key()]
 			if !old {
 				since = now
 			}
-			if !n.answers.Answered(name.Name) {
-				waited[name.Name] = since
+			if !n.answers.Answered(name.Key()) {
+				waited[name.Key()] = since
 			}
 		}
 	}

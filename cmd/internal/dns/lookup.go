@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sync/errgroup"
+
+	"meshbridge/translate"
 )
 
 // answer is what a name resolves to at a time.
@@ -29,8 +31,8 @@ type client struct {
 
 // lookup returns the addresses of a name, of the families that are wanted. It asks for both families
 // at once; one that fails is no failure as long as the other has addresses.
-func (c *client) lookup(ctx context.Context, name string, v4, v6 bool) (answer, error) {
-	if found, err := c.local(name, v4, v6); err != nil || found != nil {
+func (c *client) lookup(ctx context.Context, host translate.HostName) (answer, error) {
+	if found, err := c.local(host.Name, host.IPv4, host.IPv6); err != nil || found != nil {
 		return answer{addresses: found}, err
 	}
 	conf, err := c.resolvConf.get()
@@ -40,14 +42,15 @@ func (c *client) lookup(ctx context.Context, name string, v4, v6 bool) (answer, 
 	if len(c.servers) > 0 {
 		conf.servers = c.servers
 	}
+	conf.prefer(host.Servers)
 	var types []dnsmessage.Type
-	if v4 {
+	if host.IPv4 {
 		types = append(types, dnsmessage.TypeA)
 	}
-	if v6 {
+	if host.IPv6 {
 		types = append(types, dnsmessage.TypeAAAA)
 	}
-	for _, candidate := range conf.candidates(name) {
+	for _, candidate := range conf.candidates(host.Name) {
 		found, err := conf.lookupTypes(ctx, candidate, types)
 		// A failure ends the search: a wider domain may have an answer that is not meant.
 		if err != nil || len(found.addresses) > 0 {
@@ -55,6 +58,17 @@ func (c *client) lookup(ctx context.Context, name string, v4, v6 bool) (answer, 
 		}
 	}
 	return answer{}, nil
+}
+
+// prefer takes over what whoever wants a name says about servers.
+func (s *settings) prefer(servers translate.NameServers) {
+	if list := strings.Fields(servers.Addresses); len(list) > 0 {
+		s.servers = list
+	}
+	s.useTCP = s.useTCP || servers.TCP
+	if servers.NoSearch {
+		s.search = nil
+	}
 }
 
 // local returns what the hosts file has, or nil.

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/dns/dnsmessage"
+
+	"meshbridge/translate"
 )
 
 // newClient returns a client that asks the servers, with the rest of resolv.conf.
@@ -30,6 +32,10 @@ func newClient(t *testing.T, conf string, servers ...*server) *client {
 		c.servers = append(c.servers, s.address)
 	}
 	return c
+}
+
+func host(name string, v4, v6 bool) translate.HostName {
+	return translate.HostName{Name: name, IPv4: v4, IPv6: v6}
 }
 
 func addresses(list ...string) []netip.Addr {
@@ -59,7 +65,7 @@ func TestAnswersAreSortedAndOfTheFamiliesThatAreWanted(t *testing.T) {
 		{true, false, []string{"192.0.2.1", "192.0.2.9"}},
 		{false, true, []string{"2001:db8::1"}},
 	} {
-		got, err := c.lookup(t.Context(), "api.example", test.v4, test.v6)
+		got, err := c.lookup(t.Context(), host("api.example", test.v4, test.v6))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +80,7 @@ func TestTheShortestTimeToLiveOnTheWayCounts(t *testing.T) {
 		addressRecord("cdn.example.", 60, "192.0.2.1"),
 		addressRecord("victim.example.", 1, "192.0.2.66"), // nobody asked for it
 	)
-	got, err := newClient(t, "", s).lookup(t.Context(), "www.example", true, false)
+	got, err := newClient(t, "", s).lookup(t.Context(), host("www.example", true, false))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +93,7 @@ func TestANameWithoutAddressesIsAnAnswer(t *testing.T) {
 	s.set("empty.example.", 30)
 	c := newClient(t, "", s)
 	for _, name := range []string{"empty.example", "gone.example"} {
-		got, err := c.lookup(t.Context(), name, true, true)
+		got, err := c.lookup(t.Context(), host(name, true, true))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -101,7 +107,7 @@ func TestServersThatFailAreFailures(t *testing.T) {
 	s.fail("b.example.", dnsmessage.RCodeRefused)
 	c := newClient(t, "options attempts:2", s)
 	for name, why := range map[string]string{"a.example": "SERVFAIL", "b.example": "REFUSED"} {
-		_, err := c.lookup(t.Context(), name, true, false)
+		_, err := c.lookup(t.Context(), host(name, true, false))
 		if want := s.address + ": " + why; err == nil || err.Error() != want {
 			t.Errorf("%s: error %v, want %s", name, err, want)
 		}
@@ -115,11 +121,42 @@ func TestTheNextServerIsAskedWhenOneFails(t *testing.T) {
 	bad, good := newServer(t), newServer(t)
 	bad.fail("api.example.", dnsmessage.RCodeServerFailure)
 	good.set("api.example.", 30, "192.0.2.1")
-	got, err := newClient(t, "", bad, good).lookup(t.Context(), "api.example", true, false)
+	got, err := newClient(t, "", bad, good).lookup(t.Context(), host("api.example", true, false))
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantAnswer(t, got, 30*time.Second, "192.0.2.1")
+}
+
+// A cluster may have servers of its own (typed_dns_resolver_config).
+func TestAClusterAsksItsOwnServers(t *testing.T) {
+	ours, theirs := newServer(t), newServer(t)
+	ours.set("api.example.", 60, "192.0.2.1")
+	theirs.set("api.example.", 60, "192.0.2.2")
+	theirs.set("api.search.example.", 60, "192.0.2.3")
+	c := newClient(t, "search search.example", ours)
+	for _, test := range []struct {
+		name    string
+		servers translate.NameServers
+		want    []netip.Addr
+	}{
+		{"api.example", translate.NameServers{}, addresses("192.0.2.1")},
+		{"api.example", translate.NameServers{Addresses: theirs.address}, addresses("192.0.2.2")},
+		{"api", translate.NameServers{Addresses: theirs.address}, addresses("192.0.2.3")},
+		{"api", translate.NameServers{Addresses: theirs.address, NoSearch: true}, nil},
+		{"api.example", translate.NameServers{Addresses: theirs.address, TCP: true}, addresses("192.0.2.2")},
+	} {
+		before := len(theirs.asked())
+		got, err := c.lookup(t.Context(), translate.HostName{Name: test.name, Servers: test.servers, IPv4: true})
+		if err != nil || !slices.Equal(got.addresses, test.want) {
+			t.Errorf("%s from %+v: got %v, %v, want %v", test.name, test.servers, got.addresses, err, test.want)
+		}
+		for _, query := range theirs.asked()[before:] {
+			if strings.HasPrefix(query, "udp") == test.servers.TCP {
+				t.Errorf("%s from %+v: %s", test.name, test.servers, query)
+			}
+		}
+	}
 }
 
 func TestOneFamilyIsEnoughWhenTheOtherFails(t *testing.T) {
@@ -132,13 +169,13 @@ func TestOneFamilyIsEnoughWhenTheOtherFails(t *testing.T) {
 		return true
 	})
 	c := newClient(t, "", s)
-	got, err := c.lookup(t.Context(), "api.example", true, true)
+	got, err := c.lookup(t.Context(), host("api.example", true, true))
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantAnswer(t, got, 30*time.Second, "192.0.2.1")
 	s.set("api.example.", 30)
-	if _, err := c.lookup(t.Context(), "api.example", true, true); err == nil {
+	if _, err := c.lookup(t.Context(), host("api.example", true, true)); err == nil {
 		t.Error("no addresses of one family and failure of the other is no answer")
 	}
 }
@@ -156,7 +193,7 @@ func TestWhatDoesNotFitInADatagramComesOverTCP(t *testing.T) {
 		}
 		return true
 	})
-	got, err := newClient(t, "", s).lookup(t.Context(), "many.example", true, false)
+	got, err := newClient(t, "", s).lookup(t.Context(), host("many.example", true, false))
 	if err != nil || len(got.addresses) != 200 {
 		t.Errorf("%d addresses, error %v", len(got.addresses), err)
 	}
@@ -178,7 +215,7 @@ func TestResponsesThatDoNotFitTheQuestionAreIgnored(t *testing.T) {
 			s.mutating(func(m *dnsmessage.Message, _ string) bool { forge(m); return true })
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
-			if got, err := newClient(t, "", s).lookup(ctx, "api.example", true, false); err == nil {
+			if got, err := newClient(t, "", s).lookup(ctx, host("api.example", true, false)); err == nil {
 				t.Errorf("took %v for an answer", got.addresses)
 			}
 		})
@@ -203,7 +240,7 @@ func TestSearchDomains(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s.asked()
-			got, err := c.lookup(t.Context(), test.name, true, false)
+			got, err := c.lookup(t.Context(), host(test.name, true, false))
 			if err != nil || !slices.Equal(got.addresses, addresses(test.want...)) {
 				t.Errorf("%v, error %v, want %v", got.addresses, err, test.want)
 			}
@@ -224,7 +261,7 @@ func TestAFailureEndsTheSearch(t *testing.T) {
 	s.fail("api.prod.example.", dnsmessage.RCodeServerFailure)
 	s.set("api.example.", 30, "192.0.2.66")
 	c := newClient(t, "search prod.example example", s)
-	if got, err := c.lookup(t.Context(), "api", true, false); err == nil {
+	if got, err := c.lookup(t.Context(), host("api", true, false)); err == nil {
 		t.Errorf("found %v", got.addresses)
 	}
 }
@@ -247,7 +284,7 @@ func TestTheHostsFileComesFirstAndIsReadAgain(t *testing.T) {
 		{"# nothing\n", "192.0.2.1"},
 	} {
 		write(test.hosts, time.Hour-time.Duration(i)*time.Minute)
-		got, err := c.lookup(t.Context(), "api.example", true, false)
+		got, err := c.lookup(t.Context(), host("api.example", true, false))
 		if err != nil || !slices.Equal(got.addresses, addresses(test.want)) {
 			t.Errorf("%v, error %v, want %s", got.addresses, err, test.want)
 		}

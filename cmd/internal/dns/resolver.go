@@ -35,7 +35,7 @@ type Config struct {
 	Logger     *slog.Logger
 }
 
-// Answers are what names resolve to. They are immutable.
+// Answers are what names resolve to, by HostName.Key. They are immutable.
 type Answers struct {
 	// Addresses are the last good answers, sorted; an empty list says that there are none.
 	Addresses map[string][]netip.Addr
@@ -53,7 +53,7 @@ func (a *Answers) Answered(name string) bool {
 // Resolver keeps the addresses of names up to date. Its methods may be called by any goroutine.
 type Resolver struct {
 	// set once
-	lookup  func(ctx context.Context, name string, v4, v6 bool) (answer, error)
+	lookup  func(ctx context.Context, name translate.HostName) (answer, error)
 	most    int
 	log     *slog.Logger
 	metrics *metrics
@@ -62,7 +62,7 @@ type Resolver struct {
 	answers         atomic.Pointer[Answers]
 
 	mu    sync.Mutex
-	names map[string]*wish // guarded by mu: the newest list, replaced as a whole
+	names map[string]*wish // guarded by mu: the newest list by key, replaced as a whole
 
 	// owned by Run
 	entries  map[string]*entry
@@ -70,10 +70,16 @@ type Resolver struct {
 	inFlight int
 }
 
-// wish is a name as all who want it resolved want it.
+// wish is a name as all who want it resolved, by the same servers, want it.
 type wish struct {
+	name    string
+	servers translate.NameServers
 	v4, v6  bool
 	refresh []translate.Refresh
+}
+
+func (w *wish) host() translate.HostName {
+	return translate.HostName{Name: w.name, Servers: w.servers, IPv4: w.v4, IPv6: w.v6}
 }
 
 // wider tells whether w wants a family of addresses that other does not.
@@ -81,7 +87,7 @@ func (w *wish) wider(other *wish) bool { return w.v4 && !other.v4 || w.v6 && !ot
 
 // entry is a name on its way from lookup to lookup.
 type entry struct {
-	name string
+	name string // the key
 	wish *wish
 	// cancel ends the lookup under way; nil where there is none, and the entry is in the queue.
 	cancel context.CancelFunc
@@ -105,7 +111,7 @@ func New(c Config) *Resolver {
 	return newResolver(c, dns.lookup)
 }
 
-func newResolver(c Config, lookup func(context.Context, string, bool, bool) (answer, error)) *Resolver {
+func newResolver(c Config, lookup func(context.Context, translate.HostName) (answer, error)) *Resolver {
 	r := &Resolver{
 		lookup: lookup, most: cmp.Or(c.MaxInFlight, defaultInFlight), log: c.Logger, metrics: newMetrics(c.Registerer),
 		wanted: make(chan struct{}, 1), changed: make(chan struct{}, 1), entries: map[string]*entry{},
@@ -123,10 +129,10 @@ func newResolver(c Config, lookup func(context.Context, string, bool, bool) (ans
 func (r *Resolver) Resolve(names []translate.HostName) {
 	all := make(map[string]*wish, len(names))
 	for _, n := range names {
-		w := all[n.Name]
+		w := all[n.Key()]
 		if w == nil {
-			w = &wish{}
-			all[n.Name] = w
+			w = &wish{name: n.Name, servers: n.Servers}
+			all[n.Key()] = w
 		}
 		w.v4, w.v6 = w.v4 || n.IPv4, w.v6 || n.IPv6
 		if !slices.Contains(w.refresh, n.Refresh) {
@@ -161,7 +167,7 @@ func Lookup(ctx context.Context, c Config, names []translate.HostName) *Answers 
 	defer cancel()
 	running.Go(func() { _ = r.Run(ctx) }) // which fails never
 	r.Resolve(names)
-	for slices.ContainsFunc(names, func(n translate.HostName) bool { return !r.Answers().Answered(n.Name) }) {
+	for slices.ContainsFunc(names, func(n translate.HostName) bool { return !r.Answers().Answered(n.Key()) }) {
 		select {
 		case <-ctx.Done():
 			return r.Answers()
@@ -215,7 +221,7 @@ func (r *Resolver) Run(ctx context.Context) error {
 			r.inFlight++
 			wish := e.wish
 			lookups.Go(func() {
-				found, err := r.lookup(each, e.name, wish.v4, wish.v6)
+				found, err := r.lookup(each, wish.host())
 				results <- result{e, wish, found, err}
 			})
 		}

@@ -49,9 +49,10 @@ func bubble(t *testing.T, c Config, test func(t *testing.T, w *world)) {
 	})
 }
 
-func (w *world) find(ctx context.Context, name string, v4, v6 bool) (answer, error) {
+func (w *world) find(ctx context.Context, host translate.HostName) (answer, error) {
+	name := host.Name
 	w.mu.Lock()
-	w.lookups = append(w.lookups, fmt.Sprint(name, " ", v4, " ", v6))
+	w.lookups = append(w.lookups, fmt.Sprint(name, " ", host.IPv4, " ", host.IPv6))
 	w.running++
 	w.most = max(w.most, w.running)
 	found, err, took := w.answers[name], w.errs[name], w.took
@@ -314,6 +315,19 @@ func TestAResolverAsksRealServers(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestOneNameHasTheAnswersOfEachClustersServers(t *testing.T) {
+	ours, theirs := newServer(t), newServer(t)
+	ours.set("api.example.", 60, "192.0.2.1")
+	theirs.set("api.example.", 60, "192.0.2.2")
+	c := Config{Servers: []string{ours.address}, ResolvConf: t.TempDir() + "/none", Hosts: t.TempDir() + "/none"}
+	plain, own := name("api.example", istio), name("api.example", istio)
+	own.Servers.Addresses = theirs.address
+	got := Lookup(t.Context(), c, []translate.HostName{plain, own})
+	if !slices.Equal(got.Addresses[plain.Key()], addresses("192.0.2.1")) || !slices.Equal(got.Addresses[own.Key()], addresses("192.0.2.2")) {
+		t.Errorf("answers %+v", got)
 	}
 }
 
