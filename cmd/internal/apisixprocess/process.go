@@ -99,8 +99,18 @@ func (p *Process) Run(ctx context.Context, start <-chan struct{}) error {
 	return nil
 }
 
-// prepare writes the configuration and has APISIX render nginx's from it.
+// prepare writes the configuration and has APISIX render nginx's from it. Sockets that an APISIX left behind
+// which was killed would keep the next one from starting.
 func (p *Process) prepare(ctx context.Context) error {
+	stale, err := filepath.Glob(filepath.Join(p.config.Home, "logs", "*.sock"))
+	if err != nil {
+		return fmt.Errorf("apisix: %w", err)
+	}
+	for _, socket := range stale {
+		if err := os.Remove(socket); err != nil {
+			return fmt.Errorf("apisix: %w", err)
+		}
+	}
 	path := filepath.Join(p.config.Home, "conf", "config.yaml")
 	next := path + ".next"
 	if err := os.WriteFile(next, p.config.Configuration, 0o600); err != nil {

@@ -175,6 +175,27 @@ func TestAPISIXThatHangsIsKilledWithItsWorkers(t *testing.T) {
 	t.Errorf("the worker %s lives on", worker)
 }
 
+func TestSocketsOfAKilledAPISIXAreNotInTheWay(t *testing.T) {
+	i := install(t, initialize, `test ! -e logs/worker_events.sock && echo serving; exit 0`)
+	logs := filepath.Join(i.config.Home, "logs")
+	if err := os.Mkdir(logs, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"worker_events.sock", "error.log"} {
+		if err := os.WriteFile(filepath.Join(logs, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, ended := i.run(t, started())
+	<-ended
+	if !strings.Contains(i.out.String(), "serving") {
+		t.Errorf("it wrote %q", i.out.String())
+	}
+	if _, err := os.Stat(filepath.Join(logs, "error.log")); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestStoppedBeforeTheStart(t *testing.T) {
 	i := install(t, initialize, "echo serving")
 	stop, ended := i.run(t, make(chan struct{}))
