@@ -113,7 +113,8 @@ func (p *Process) prepare(ctx context.Context) error {
 	}
 	path := filepath.Join(p.config.Home, "conf", "config.yaml")
 	next := path + ".next"
-	if err := os.WriteFile(next, p.config.Configuration, 0o600); err != nil {
+	// Workers, which may be another user than the master, read it as well. It holds no secrets.
+	if err := os.WriteFile(next, p.config.Configuration, 0o644); err != nil { //nolint:gosec // see above
 		return fmt.Errorf("apisix: configuration: %w", err)
 	}
 	if err := os.Rename(next, path); err != nil {
