@@ -41,9 +41,9 @@ func (s *Server) forward(ctx context.Context, a *arrival) {
 	}
 	switch {
 	case chain.HTTP != nil && chain.HTTP.TLS:
-		s.toAPISIX(ctx, a, client, chain.Key, s.config.HTTPS, 0)
+		s.toAPISIX(ctx, a, client, chain, s.config.HTTPS, 0)
 	case chain.HTTP != nil:
-		s.toAPISIX(ctx, a, client, chain.Key, s.config.HTTP, 0)
+		s.toAPISIX(ctx, a, client, chain, s.config.HTTP, 0)
 	case chain.TCP != nil:
 		s.toCluster(ctx, a, client, chain)
 	default:
@@ -88,7 +88,7 @@ func (s *Server) toCluster(ctx context.Context, a *arrival, client net.Conn, cha
 	case cluster.OriginalDestination != nil:
 		s.toOriginal(ctx, a, client, cluster, chain.TCP.IdleTimeout)
 	case cluster.Port != 0:
-		s.toAPISIX(ctx, a, client, chain.Key, netip.AddrPortFrom(s.config.Stream, cluster.Port), chain.TCP.IdleTimeout)
+		s.toAPISIX(ctx, a, client, chain, netip.AddrPortFrom(s.config.Stream, cluster.Port), chain.TCP.IdleTimeout)
 	default:
 		s.refuse(ctx, a, reasonChain, fmt.Errorf("cluster %q: %s", cluster.Name, cluster.Refused))
 	}
@@ -118,7 +118,7 @@ func choose(clusters []translate.TCPCluster) *translate.TCPCluster {
 }
 
 // toAPISIX sends a connection to a port of APISIX, with a header that tells what is known of it.
-func (s *Server) toAPISIX(ctx context.Context, a *arrival, client net.Conn, key string, port netip.AddrPort, idle time.Duration) {
+func (s *Server) toAPISIX(ctx context.Context, a *arrival, client net.Conn, chain *translate.FilterChain, port netip.AddrPort, idle time.Duration) {
 	if !port.IsValid() {
 		s.refuse(ctx, a, reasonDial, errors.New("APISIX has no port for it"))
 		return
@@ -128,7 +128,7 @@ func (s *Server) toAPISIX(ctx context.Context, a *arrival, client net.Conn, key 
 		transport = "tls"
 	}
 	header := proxyHeader{
-		source: a.source, destination: a.destination, chain: key,
+		source: a.source, destination: a.destination, chain: chain.Key,
 		principal: a.peer.principal, forwarded: a.peer.forwarded, sni: a.hello.serverName, transportTLV: transport,
 	}
 	first, err := header.append(make([]byte, 0, firstRead))
@@ -147,7 +147,7 @@ func (s *Server) toAPISIX(ctx context.Context, a *arrival, client net.Conn, key 
 		first = first[:len(first)+n]
 		s.metrics.bytes(a.conn.direction, 0, int64(n))
 	}
-	s.relayAfter(ctx, first, client, upstream, idle)
+	s.relayAfter(ctx, lead{header: first, clientFirst: chain.HTTP != nil}, client, upstream, idle)
 }
 
 // toOriginal sends a connection where it was going.

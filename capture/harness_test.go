@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -49,7 +50,8 @@ func start(tb testing.TB, config capture.Config, listeners ...*translate.Listene
 	// Addresses of their own: sockets at the same address and port, 0, would be the same.
 	config.Outbound = append(config.Outbound, netip.MustParseAddrPort("127.0.0.4:0"))
 	config.Inbound = append(config.Inbound, netip.MustParseAddrPort("127.0.0.5:0"))
-	if config.OriginalDestination == nil {
+	transparent := func(l *translate.Listener) bool { return l.Transparent }
+	if config.OriginalDestination == nil && !slices.ContainsFunc(listeners, transparent) {
 		config.OriginalDestination = func(conn net.Conn) (netip.AddrPort, error) {
 			if to := f.original.Load(); to != nil {
 				return *to, nil
@@ -227,6 +229,12 @@ func serve(tb testing.TB, withHeader bool, handle func(r *bufio.Reader, conn *ne
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return serveOn(tb, l, withHeader, handle)
+}
+
+// serveOn is serve with a socket that is open already.
+func serveOn(tb testing.TB, l net.Listener, withHeader bool, handle func(r *bufio.Reader, conn *net.TCPConn)) *backend {
+	tb.Helper()
 	b := &backend{Listener: l, addr: l.Addr().(*net.TCPAddr).AddrPort(), headers: make(chan arrivedHeader, 1000)}
 	var running sync.WaitGroup
 	running.Go(func() {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,22 +27,29 @@ type relayed struct {
 // be used any more. A *peekedConn is plain if what it wraps is. client is or wraps what the server has
 // accepted.
 func (s *Server) relay(ctx context.Context, client, upstream net.Conn, idle time.Duration) {
-	s.relayAfter(ctx, nil, client, upstream, idle)
+	s.relayAfter(ctx, lead{}, client, upstream, idle)
 }
 
-// relayAfter is relay with bytes that the upstream gets before the client's, in one write with them where
-// these are known.
-func (s *Server) relayAfter(ctx context.Context, header []byte, client, upstream net.Conn, idle time.Duration) {
+// lead is what the upstream gets before the client's bytes, in one write with the first of them where these
+// are there.
+type lead struct {
+	header []byte
+	// clientFirst tells that the client speaks first: nobody misses the header before it has.
+	clientFirst bool
+}
+
+// relayAfter is relay with bytes that come before the client's.
+func (s *Server) relayAfter(ctx context.Context, lead lead, client, upstream net.Conn, idle time.Duration) {
 	from, to := unwrap(client), unwrap(upstream)
 	if from.accepted != nil && from.plain != nil && to.plain != nil {
-		r := relayed{client: from.accepted, idle: idle, toUpstream: append(header, from.head...), toClient: to.head}
+		r := relayed{client: from.accepted, idle: idle, toUpstream: append(lead.header, from.head...), toClient: to.head}
 		s.metrics.bytes(from.accepted.direction, 0, int64(len(from.head)))
 		s.connections.handOver(from.accepted)
 		if s.loops.take(r, from.plain, to.plain) {
 			return
 		}
 	}
-	c := &copying{client: client, upstream: upstream, header: header, idle: idle, buffers: &s.copyBuffers}
+	c := &copying{client: client, upstream: upstream, lead: lead, idle: idle, buffers: &s.copyBuffers}
 	c.run(ctx)
 	if accepted := acceptedBelow(client); accepted != nil {
 		accepted.endsAs(c.outcome())
@@ -66,10 +74,19 @@ func acceptedBelow(conn net.Conn) *acceptedConn {
 // copyBuffer holds what is read at once of a connection that is not plain: a record of TLS.
 type copyBuffer [16 << 10]byte
 
+const (
+	// waitingSize is what a direction has instead of a copyBuffer when it was silent for
+	// bufferedFor.
+	waitingSize = 1 << 10
+	bufferedFor = time.Second
+	// leadFor is how long the first bytes are waited for of a client that may wait for the server.
+	leadFor = time.Millisecond
+)
+
 // copying relays two connections of which one is not plain, in two goroutines.
 type copying struct {
 	client, upstream net.Conn
-	header           []byte // for the upstream, first
+	lead             lead
 	idle             time.Duration
 	buffers          *sync.Pool // of *copyBuffer
 
@@ -78,6 +95,9 @@ type copying struct {
 	last           atomic.Int64 // when the last byte passed, since begun
 	failed         atomic.Bool  // one of them failed, or was reset
 	idled, stopped atomic.Bool
+
+	mu   sync.Mutex
+	over bool // both directions are to end; deadlines stay as they are
 }
 
 // run returns when both directions have ended.
@@ -92,14 +112,8 @@ func (c *copying) run(ctx context.Context) {
 		defer c.watchIdle()()
 	}
 	var up sync.WaitGroup
-	up.Go(func() {
-		if _, err := c.upstream.Write(c.header); err != nil {
-			c.fail()
-			return
-		}
-		c.copy(c.upstream, c.client, &c.received)
-	})
-	c.copy(c.client, c.upstream, &c.sent)
+	up.Go(func() { c.copy(c.upstream, c.client, c.lead, &c.received) })
+	c.copy(c.client, c.upstream, lead{}, &c.sent)
 	up.Wait()
 }
 
@@ -117,24 +131,34 @@ func (c *copying) outcome() string {
 	}
 }
 
-// copy passes on what one side sends, and its end.
-func (c *copying) copy(to, from net.Conn, count *atomic.Int64) {
-	buffer, ok := c.buffers.Get().(*copyBuffer)
-	if !ok {
-		buffer = new(copyBuffer)
-	}
-	defer c.buffers.Put(buffer)
+// copy passes on what one side sends, and its end. Between bytes that are far apart it has no copyBuffer.
+func (c *copying) copy(to, from net.Conn, lead lead, count *atomic.Int64) {
+	waiting := make([]byte, waitingSize)
+	large := c.borrow()
+	defer func() { c.giveBack(large) }()
 	for {
-		n, err := from.Read(buffer[:])
+		space := waiting
+		if large != nil {
+			space = large[:]
+			c.readBy(from, time.Now().Add(lead.patience()))
+		}
+		n, err := from.Read(space)
 		if n > 0 {
 			c.last.Store(int64(time.Since(c.begun)))
 			count.Add(int64(n))
-			if _, err := to.Write(buffer[:n]); err != nil {
+		}
+		silent := errors.Is(err, os.ErrDeadlineExceeded) && c.goesOn()
+		if b := lead.before(space[:n], silent); len(b) > 0 {
+			if _, err := to.Write(b); err != nil {
 				c.fail()
 				return
 			}
 		}
 		switch {
+		case silent:
+			c.giveBack(large)
+			large = nil
+			c.readBy(from, time.Time{})
 		case errors.Is(err, io.EOF):
 			if closeWrite(to) != nil {
 				c.fail()
@@ -143,8 +167,58 @@ func (c *copying) copy(to, from net.Conn, count *atomic.Int64) {
 		case err != nil:
 			c.fail()
 			return
+		case large == nil && n == len(waiting):
+			large = c.borrow()
 		}
 	}
+}
+
+// patience is how long the next bytes are waited for with a buffer for them.
+func (l *lead) patience() time.Duration {
+	if len(l.header) > 0 && !l.clientFirst {
+		return leadFor
+	}
+	return bufferedFor
+}
+
+// before returns what is to be written when b has been read: the header comes first, once. Where the client
+// is silent it waits, if it may.
+func (l *lead) before(b []byte, silent bool) []byte {
+	if len(l.header) == 0 || silent && l.clientFirst && len(b) == 0 {
+		return b
+	}
+	b = append(l.header, b...)
+	l.header = nil
+	return b
+}
+
+func (c *copying) borrow() *copyBuffer {
+	if b, ok := c.buffers.Get().(*copyBuffer); ok {
+		return b
+	}
+	return new(copyBuffer)
+}
+
+func (c *copying) giveBack(b *copyBuffer) {
+	if b != nil {
+		c.buffers.Put(b)
+	}
+}
+
+// readBy sets when reads of a connection end; zero is never.
+func (c *copying) readBy(conn net.Conn, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.over {
+		_ = conn.SetReadDeadline(at)
+	}
+}
+
+// goesOn tells that nothing has ended both directions.
+func (c *copying) goesOn() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.over
 }
 
 // fail ends both directions.
@@ -157,6 +231,9 @@ func (c *copying) fail() {
 
 // interrupt makes reads and writes return.
 func (c *copying) interrupt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
 	past := time.Unix(1, 0)
 	_, _ = c.client.SetDeadline(past), c.upstream.SetDeadline(past)
 }
