@@ -293,32 +293,3 @@ func TestChurnLeaksNothing(t *testing.T) {
 		t.Errorf("%v connections are counted", f.metric("connections_total"))
 	}
 }
-
-func TestManyConnectionsAtATime(t *testing.T) {
-	// Each takes four descriptors: the client's, two of the server and the backend's.
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		t.Skip(err)
-	}
-	count := int(min((limit.Cur-200)/4, 8000))
-	if testing.Short() || raceEnabled {
-		count = min(count, 1000)
-	}
-	b := serve(t, false, echo)
-	f := start(t, capture.Config{}, virtual(translate.Outbound, passthrough(time.Hour)))
-	f.sends(b.addr)
-	clients := make([]*net.TCPConn, count)
-	for i := range clients {
-		clients[i] = f.dial("virtualoutbound")
-		exchange(t, clients[i], "hello")
-	}
-	if n := f.Connections(); n != count {
-		t.Errorf("%d connections, want %d", n, count)
-	}
-	t.Logf("%d connections at a time", count)
-	for _, conn := range clients {
-		exchange(t, conn, "again")
-		_ = conn.Close()
-	}
-	eventually(t, func() bool { return f.Connections() == 0 })
-}

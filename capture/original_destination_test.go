@@ -5,46 +5,22 @@ package capture_test
 import (
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
 	"testing"
 
 	"meshbridge/capture"
 	"meshbridge/translate"
 )
 
-// inNamespace tells a test that it runs in a network namespace of its own.
-const inNamespace = "MESHBRIDGE_TEST_NAMESPACE"
-
 func TestTheKernelTellsOriginalDestinations(t *testing.T) {
-	if os.Getenv(inNamespace) == "" {
-		// Redirection needs iptables, and a namespace of its own to leave this host alone.
-		for _, program := range []string{"unshare", "ip", "iptables", "ip6tables"} {
-			if _, err := exec.LookPath(program); err != nil {
-				t.Skip(err)
-			}
-		}
-		if err := exec.Command("unshare", "-n", "true").Run(); err != nil {
-			t.Skip("no network namespace:", err)
-		}
-		cmd := exec.Command("unshare", "-n", os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
-		cmd.Env = append(os.Environ(), inNamespace+"=1")
-		if output, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, output)
-		}
+	if !inNamespace(t, "iptables", "ip6tables") {
 		return
 	}
-	for _, args := range [][]string{
-		{"ip", "link", "set", "lo", "up"},
-		{"ip", "address", "add", "10.9.8.7/32", "dev", "lo"},
-		{"ip", "address", "add", "2001:db8::7/128", "dev", "lo", "nodad"},
-		{"iptables", "-t", "nat", "-A", "OUTPUT", "-p", "tcp", "--dport", "7777", "-j", "REDIRECT", "--to-ports", "15001"},
-		{"ip6tables", "-t", "nat", "-A", "OUTPUT", "-p", "tcp", "--dport", "7777", "-j", "REDIRECT", "--to-ports", "15001"},
-	} {
-		if output, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %v\n%s", args, err, output)
-		}
-	}
+	configure(t,
+		"ip address add 10.9.8.7/32 dev lo",
+		"ip address add 2001:db8::7/128 dev lo nodad",
+		"iptables -t nat -A OUTPUT -p tcp --dport 7777 -j REDIRECT --to-ports 15001",
+		"ip6tables -t nat -A OUTPUT -p tcp --dport 7777 -j REDIRECT --to-ports 15001",
+	)
 	apisix := serve(t, true, echo)
 	f := start(t, capture.Config{
 		HTTP:                apisix.addr,
@@ -71,4 +47,30 @@ func TestTheKernelTellsOriginalDestinations(t *testing.T) {
 		}
 	}
 	f.awaitMetric(1, "refused_total", "reason", "loop", "direction", "outbound")
+}
+
+func TestTransparentListenersSeeWhereConnectionsWereGoing(t *testing.T) {
+	if !inNamespace(t, "iptables") {
+		return
+	}
+	configure(t,
+		"ip address add 10.9.8.7/32 dev lo",
+		"ip rule add fwmark 1 lookup 100",
+		"ip route add local default dev lo table 100",
+	)
+	tryConfigure(t, "iptables -t mangle -A PREROUTING -p tcp -d 10.9.8.7 --dport 7777 -j TPROXY --tproxy-mark 1 --on-port 15006")
+	apisix := serve(t, true, echo)
+	l := virtual(translate.Inbound, toHTTP("transparent"))
+	l.Transparent = true
+	f := start(t, capture.Config{HTTP: apisix.addr, Inbound: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:15006")}}, l)
+	f.awaitMetric(2, "listeners", "state", "open") // and the harness's own
+	conn, err := net.Dial("tcp", "10.9.8.7:7777")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	exchange(t, conn, "hello")
+	if got := (<-apisix.headers).destination.String(); got != "10.9.8.7:7777" {
+		t.Errorf("original destination %s, want 10.9.8.7:7777", got)
+	}
 }
