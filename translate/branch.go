@@ -49,6 +49,8 @@ type variant struct {
 	grpc bool
 	// tcp is for connections that carry no HTTP, or none that anyone looks at.
 	tcp bool
+	// mirrored is for copies of requests, which get to it by way of capture.
+	mirrored bool
 	// hash is the canonical form of the hash policy ("header:x-user", "cookie:sid",
 	// "vars:remote_addr", "vars:arg_q", "combination:…"); empty without one.
 	hash string
@@ -93,6 +95,9 @@ type routeContext struct {
 	pathExact  bool
 	facts      func(cluster string) clusterFacts
 	upstreamID func(upstreamRef) string
+	// mirror gives the address of capture by which copies of requests get to an upstream; nil where there
+	// is no capture.
+	mirror func(upstreamRef) (host string, ok bool)
 	// report adds a diagnostic about a field of the route; field is relative to it.
 	report func(code Code, field string, args ...any)
 }

@@ -140,12 +140,12 @@ func actionCodes() []CodeInfo {
 		{
 			codeMirror, SeverityWarning,
 			"requests are not mirrored to cluster %q",
-			"APISIX mirrors to one address, not to an upstream: a cluster's endpoints, such as those of a subset, cannot be balanced that way. It has one mirror for a route, and does not rewrite the path of copies.",
+			"APISIX mirrors to one address, not to an upstream: without capture, a cluster's endpoints, such as those of a subset, cannot be balanced that way. It has one mirror for a route, does not rewrite the path of copies, and sends them over HTTP/1.1.",
 		},
 		{
 			codeMirrorApproximate, SeverityInfo,
 			"copies of requests to cluster %q go to %s",
-			"APISIX's proxy-mirror plugin sends them to an address: for a service of Kubernetes its own, behind which Kubernetes balances. Copies keep the Host, to which Envoy appends -shadow. Requests whose path has escapes, upgrades and gRPC are not copied: the plugin writes the decoded path, with which clients could forge requests.",
+			"APISIX's proxy-mirror plugin sends them to an address: for a service of Kubernetes its own, behind which Kubernetes balances; with capture, one of the overlay, behind which APISIX balances connections, in mesh TLS where the endpoints want it. Copies keep the Host, to which Envoy appends -shadow. Requests whose path has escapes, upgrades and gRPC are not copied: the plugin writes the decoded path, with which clients could forge requests.",
 		},
 		{
 			codeFault, SeverityWarning,

@@ -33,6 +33,8 @@ func (v variant) suffix() string {
 	switch {
 	case v.grpc:
 		b.WriteString("~g")
+	case v.mirrored:
+		b.WriteString("~mirror")
 	case v.tcp:
 		b.WriteString("~tcp")
 	}

@@ -1,8 +1,11 @@
 package translate
 
 import (
+	"cmp"
 	"net"
+	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,7 +17,8 @@ import (
 )
 
 // APISIX's proxy-mirror sends copies to an address, not to an upstream: clusters that have a single
-// one can be mirrored to. It writes the decoded path into the copy, so that an escaped line break
+// one can be mirrored to. With capture, any cluster has one: behind an address of the overlay, capture
+// leads connections to the stream port of an upstream, and APISIX balances them among the endpoints. The plugin writes the decoded path into the copy, so that an escaped line break
 // would end the request line there: only requests whose path has no escapes are copied, by a route
 // in front of the one for all. Upgraded requests are left to that one as well.
 
@@ -24,6 +28,9 @@ const codeMirrorApproximate Code = "mirror_approximate"
 type proxyMirror struct {
 	Host        string  `json:"host"`
 	SampleRatio float64 `json:"sample_ratio"`
+
+	// through is what the address leads to; nil for addresses of others.
+	through *upstreamRef
 }
 
 // compileMirror returns the first mirror of a route, which is all that APISIX has, and reports the
@@ -49,16 +56,66 @@ func compileMirror(rx *routeContext, action *routepb.RouteAction) *proxyMirror {
 		if at != "" {
 			at += "[" + strconv.Quote(p.GetCluster()) + "]"
 		}
-		address := rx.facts(p.GetCluster()).mirror
+		address, through := mirrorOf(rx, p.GetCluster())
 		rewritten := rewritesPath(action)
 		if address == "" || rewritten || mirror != nil {
 			rx.report(codeMirror, at, p.GetCluster())
 			continue
 		}
 		rx.report(codeMirrorApproximate, at, p.GetCluster(), address)
-		mirror = &proxyMirror{Host: address, SampleRatio: share}
+		mirror = &proxyMirror{Host: address, SampleRatio: share, through: through}
 	}
 	return mirror
+}
+
+// mirrorOf returns where copies for a cluster go, and the upstream that capture leads them to.
+func mirrorOf(rx *routeContext, cluster string) (address string, through *upstreamRef) {
+	facts := rx.facts(cluster)
+	if rx.mirror == nil {
+		return facts.mirror, nil
+	}
+	if !facts.exists || facts.originalDestination || facts.unserved != "" || facts.http2 {
+		return "", nil
+	}
+	ref := upstreamRef{cluster, variant{tcp: true, mirrored: true, retries: defaultRetries}}
+	host, ok := rx.mirror(ref)
+	if !ok {
+		return "", nil
+	}
+	return host, &ref
+}
+
+// mirrorHost is the address of the overlay behind which copies get to an upstream.
+func (s *State) mirrorHost(ref upstreamRef) (host string, ok bool) {
+	if _, ok = s.inputs.Allocations.StreamPort(ref.streamUpstream()); !ok {
+		return "", false
+	}
+	alias, ok := s.mirrorAlias(ref)
+	if !ok {
+		return "", false
+	}
+	return "http://" + netip.AddrPortFrom(alias, uint16(cmp.Or(s.options.OverlayPort, defaultOverlayPort))).String(), true
+}
+
+func (s *State) mirrorAlias(ref upstreamRef) (alias netip.Addr, ok bool) {
+	return s.inputs.Allocations.OverlayAddress("mirror " + ref.cluster)
+}
+
+// mirrorEndpoint is what capture is told of an upstream that copies get to: the stream port of APISIX,
+// which wants to be told of the connection.
+func (s *State) mirrorEndpoint(ref upstreamRef, c *clusterpb.Cluster) *OverlayEndpoint {
+	port, ok := s.inputs.Allocations.StreamPort(ref.streamUpstream())
+	if !ok {
+		return nil
+	}
+	alias, ok := s.mirrorAlias(ref)
+	if !ok {
+		return nil
+	}
+	return &OverlayEndpoint{
+		Address: alias, Cluster: ref.cluster, TCP: true, ProxyProtocol: 2, ConnectTimeout: connectTimeoutOf(c),
+		Target: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port),
+	}
 }
 
 func rewritesPath(action *routepb.RouteAction) bool {
@@ -69,6 +126,9 @@ func rewritesPath(action *routepb.RouteAction) bool {
 func mirrorTwin(b branch, mirror *proxyMirror) branch {
 	b.suffix = joinSuffix("mirror", b.suffix)
 	b.vars = append(apisix.List(apisix.NotMatch("real_request_uri", `\A[^?]*%`), apisix.Absent("http_upgrade")), b.vars...)
+	if mirror.through != nil {
+		b.extra = append(slices.Clone(b.extra), *mirror.through)
+	}
 	return b.plus(pluginProxyMirror, mirror)
 }
 

@@ -283,7 +283,7 @@ func (x *routeCompiler) compileRoute(v *routepb.VirtualHost, r *routepb.Route, f
 		c.branches = []branch{{plugins: answer(403)}}
 		return c
 	}
-	c.branches = compileAction(&routeContext{
+	rx := &routeContext{
 		options:    &x.state.options,
 		chain:      x.chain,
 		config:     x.config,
@@ -294,7 +294,11 @@ func (x *routeCompiler) compileRoute(v *routepb.VirtualHost, r *routepb.Route, f
 		facts:      x.facts,
 		upstreamID: upstreamRef.id,
 		report:     report,
-	})
+	}
+	if overlayOf(x.state.options.Profile, &x.state.inputs) {
+		rx.mirror = x.state.mirrorHost
+	}
+	c.branches = compileAction(rx)
 	c.branches = x.lowerBranches(x.withChainPlugins(x.withAccess(c.branches, refused, common)), report)
 	return c
 }

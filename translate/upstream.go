@@ -175,6 +175,14 @@ func (s *State) compileCluster(u *clusterUnit) ([]apisix.Object, *SlowStart, cap
 	if cx.overlay != nil {
 		captured.endpoints = cx.overlay.endpoints
 		reportOverlay(cx)
+		for v := range u.references {
+			if !v.mirrored {
+				continue
+			}
+			if e := s.mirrorEndpoint(upstreamRef{u.name, v}, c); e != nil {
+				captured.endpoints = put(captured.endpoints, e.Address, e)
+			}
+		}
 	}
 	return objects, cx.slowStart(), captured
 }
