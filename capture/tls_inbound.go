@@ -71,6 +71,7 @@ func (t *tlsState) newServer(how translate.DownstreamTLS) *serverTLS {
 		NextProtos:       how.ALPN,
 		GetCertificate:   func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return server.certificate() },
 		VerifyConnection: server.verify,
+		Time:             resumptionTime,
 	}
 	switch {
 	case how.RequireClientCertificate:

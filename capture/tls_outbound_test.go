@@ -203,6 +203,19 @@ func TestSessionsWithEndpoints(t *testing.T) {
 	}
 }
 
+func TestSessionsEndBeforeTheirCertificates(t *testing.T) {
+	t.Parallel()
+	ca := identitytest.NewCA(t, "mesh")
+	s, _ := newTLSServer(t, identitytest.NewSource(ca.Identity(t, idA)))
+	server := envoyServer(ca, ca.Issue(t, identitytest.Leaf{URIs: []string{idB}, NotAfter: time.Now().Add(resumptionMargin / 2)}))
+	how := meshTLS()
+	for range 3 {
+		if got := originate(t, s, how, origination{endpoint: "a"}, server); got.err != nil || got.state.DidResume {
+			t.Fatalf("resumed %t, %v", got.state.DidResume, got.err)
+		}
+	}
+}
+
 func TestServersOutsideTheMesh(t *testing.T) {
 	t.Parallel()
 	ca, clients := identitytest.NewCA(t, "public"), identitytest.NewCA(t, "clients")
