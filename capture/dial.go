@@ -11,6 +11,15 @@ import (
 // clusters.
 const defaultConnectTimeout = 5 * time.Second
 
+// sourceFor returns the one of two local addresses, either of which may be invalid, that is of the family of
+// a destination, and otherwise the first.
+func sourceFor(to, source, other netip.Addr) netip.Addr {
+	if other.IsValid() && other.Is4() == to.Unmap().Is4() {
+		return other
+	}
+	return source
+}
+
 // dial opens a plain TCP connection from source, which may be invalid for any. A timeout of 0 is
 // defaultConnectTimeout.
 func (s *Server) dial(ctx context.Context, to netip.AddrPort, source netip.Addr, timeout time.Duration) (net.Conn, error) {

@@ -204,7 +204,11 @@ func (p *forwardPools) dial(ctx context.Context, key string, speaks protocol) (n
 	}
 	ctx, cancel := withConnectTimeout(ctx, p.endpoint.ConnectTimeout)
 	defer cancel()
-	conn, err := p.server.dialChecked(ctx, to.address, p.endpoint.Source)
+	source := p.endpoint.Source
+	if address, err := netip.ParseAddrPort(to.address); err == nil {
+		source = sourceFor(address.Addr(), source, p.endpoint.OtherSource)
+	}
+	conn, err := p.server.dialChecked(ctx, to.address, source)
 	if err != nil {
 		return nil, fmt.Errorf("%w to %s: %w", errConnect, to.address, err)
 	}

@@ -21,7 +21,7 @@ const sessionsPerConfiguration = 1024
 func (s *Server) dialOriginal(ctx context.Context, to netip.AddrPort, how *translate.OriginalDestination) (net.Conn, error) {
 	ctx, cancel := withConnectTimeout(ctx, how.ConnectTimeout)
 	defer cancel()
-	conn, err := s.dial(ctx, to, how.Source, how.ConnectTimeout)
+	conn, err := s.dial(ctx, to, sourceFor(to.Addr(), how.Source, how.OtherSource), how.ConnectTimeout)
 	if err != nil || how.TLS == nil {
 		return conn, err
 	}
@@ -115,6 +115,7 @@ func (t *tlsState) newClient(how translate.UpstreamTLS) *clientTLS {
 	}
 	lowest, highest := versions(how.MinVersion, how.MaxVersion, how.Authorities.Workload)
 	client.base = &tls.Config{
+		Time:         resumptionTime,
 		MinVersion:   lowest,
 		MaxVersion:   highest,
 		CipherSuites: how.CipherSuites,
@@ -167,6 +168,14 @@ func currentOf[T any](source func() (*T, error)) (*T, error) {
 	}
 	return source()
 }
+
+// resumptionMargin is how long a certificate must be good for its session to be resumed.
+const resumptionMargin = time.Minute
+
+// resumptionTime is the clock of crypto/tls, which decides by it whether the certificate of a session is
+// still good; certificates are verified by the real one. Without a margin, one that expires between these
+// two moments, which rotation has long replaced, would fail the connection.
+func resumptionTime() time.Time { return time.Now().Add(resumptionMargin) }
 
 // sessionsWith returns the sessions that were made with our certificate and these authorities. Those
 // of others are forgotten: in a resumed session, nobody shows a certificate.

@@ -179,8 +179,9 @@ func (x *captureCompiler) tcpCluster(to tcpDestination, draft *tcpDraft, report 
 	case facts.originalDestination:
 		c := s.decodedCluster(to.cluster)
 		about := s.reporter(&x.part.diagnostics, "Cluster "+to.cluster, "", origin(c.GetMetadata()))
+		source, other := bindSources(c)
 		out.OriginalDestination = &OriginalDestination{
-			Source: bindSource(c), ConnectTimeout: connectTimeoutOf(c), TLS: s.transportsOf(c, about).of(nil).tls,
+			Source: source, OtherSource: other, ConnectTimeout: connectTimeoutOf(c), TLS: s.transportsOf(c, about).of(nil).tls,
 		}
 	default:
 		ref := upstreamRef{to.cluster, variant{tcp: true, retries: int(draft.attempts) - 1}}

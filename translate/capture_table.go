@@ -154,9 +154,9 @@ type TCPCluster struct {
 // OriginalDestination is how capture connects to a client's original destination.
 type OriginalDestination struct {
 	// Source is the local address of the connection; invalid for any. Istio's inbound clusters have
-	// 127.0.0.6, which its iptables rules let pass.
-	Source         netip.Addr
-	ConnectTimeout time.Duration
+	// 127.0.0.6, which its iptables rules let pass. OtherSource is that of the other family.
+	Source, OtherSource netip.Addr
+	ConnectTimeout      time.Duration
 	// TLS is nil for plain connections.
 	TLS *UpstreamTLS
 }
@@ -181,8 +181,8 @@ type OverlayEndpoint struct {
 	DynamicPort uint16
 	// TCP tells that connections carry no HTTP: nothing is read before the connection is opened.
 	TCP bool
-	// Source is the local address of connections, as in OriginalDestination; invalid for any.
-	Source netip.Addr
+	// Source and OtherSource are local addresses of connections, as in OriginalDestination.
+	Source, OtherSource netip.Addr
 	// TLS is nil for plain connections.
 	TLS *UpstreamTLS
 	// ProxyProtocol is the version of the PROXY protocol header to send first; 0 is none.

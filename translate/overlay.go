@@ -115,7 +115,7 @@ func (cx *clusterContext) alias(e *endpoint, t *transport, tcp bool) (netip.Addr
 			out.DynamicPort = 443
 		}
 	case e.originalDestination:
-		out.Source = bindSource(cx.cluster)
+		out.Source, out.OtherSource = bindSources(cx.cluster)
 	case e.path != "":
 	case isAddress:
 		out.Target = netip.AddrPortFrom(address, uint16(e.port))
@@ -151,14 +151,24 @@ func parseHost(host string) (netip.Addr, bool) {
 	return address.Unmap(), err == nil
 }
 
-// bindSource is the local address of connections to a cluster; invalid for any.
-func bindSource(c *clusterpb.Cluster) netip.Addr {
-	source := c.GetUpstreamBindConfig().GetSourceAddress().GetAddress()
-	address, err := netip.ParseAddr(source)
-	if err != nil || address.IsUnspecified() {
-		return netip.Addr{}
+// bindSources are the local addresses of connections to a cluster, of one family and of the other
+// (BindConfig.extra_source_addresses); invalid for any.
+func bindSources(c *clusterpb.Cluster) (source, other netip.Addr) {
+	parse := func(text string) netip.Addr {
+		address, err := netip.ParseAddr(text)
+		if err != nil || address.IsUnspecified() {
+			return netip.Addr{}
+		}
+		return address.Unmap()
 	}
-	return address.Unmap()
+	bind := c.GetUpstreamBindConfig()
+	source = parse(bind.GetSourceAddress().GetAddress())
+	for _, extra := range bind.GetExtraSourceAddresses() {
+		if a := parse(extra.GetAddress().GetAddress()); a.IsValid() && (!source.IsValid() || a.Is4() != source.Is4()) && !other.IsValid() {
+			other = a
+		}
+	}
+	return source, other
 }
 
 // typeDynamicForwardProxy is the type of clusters whose endpoints are where requests' hosts resolve to.
