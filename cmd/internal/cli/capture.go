@@ -150,6 +150,12 @@ func (o *captureOptions) newIdentity(a *app, source *sourceOptions, node xds.Nod
 		Namespace:   node.Namespace, ServiceAccount: cmp.Or(node.ServiceAccount, "default"),
 		ClusterID: node.ClusterID,
 	}
+	// The name and the form that Istio's agent knows it by.
+	if ttl := a.getenv("SECRET_TTL"); ttl != "" {
+		if config.TTL, err = time.ParseDuration(ttl); err != nil {
+			return nil, fmt.Errorf("SECRET_TTL: %w", err)
+		}
+	}
 	return func(r prometheus.Registerer, log *slog.Logger) (identity.Source, error) {
 		config.Registerer, config.Logger = r, log
 		return identity.Istiod(config)

@@ -86,6 +86,10 @@ func TestWrongConfigurationIsAUsageErrorThatNamesIt(t *testing.T) {
 		{"bad metadata", nil, []string{"run", "--xds", "file:.", "--node-metadata", "{"}, "--node-metadata"},
 		{"bad profile", nil, []string{"run", "--xds", "file:.", "--profile", "moon"}, "moon"},
 		{"bad APISIX version", nil, []string{"run", "--xds", "file:.", "--apisix-version", "new"}, "--apisix-version"},
+		{
+			"bad life of certificates", []string{"SECRET_TTL=long"},
+			[]string{"run", "--profile", "mesh", "--xds", "grpcs://127.0.0.1:15012", "--node-id", "sidecar~10.0.0.1~a.b~c"}, "SECRET_TTL",
+		},
 		{"bad log level", nil, []string{"run", "--xds", "file:.", "--log-level", "loud"}, "--log-level"},
 		{"certificate without key", nil, []string{"run", "--xds", "file:.", "--listen-cert", "x"}, "--listen-key"},
 		{"bad revision base", nil, []string{"etcd", "--revision-base", "2"}, "--revision-base"},
