@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -53,7 +54,7 @@ func (s *standin) serveHTTP(ctx context.Context, group *errgroup.Group) error {
 		}
 		l = headerListener{l, s.log}
 		if port.tls {
-			l = tls.NewListener(l, &tls.Config{GetCertificate: s.certificate, NextProtos: []string{"h2", "http/1.1"}})
+			l = tls.NewListener(l, &tls.Config{GetConfigForClient: s.tlsFor})
 		}
 		group.Go(func() error {
 			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -88,22 +89,61 @@ func (l headerListener) Accept() (net.Conn, error) {
 	}
 }
 
-// certificate finds the ssl object of a server name.
-func (s *standin) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	name := hello.ServerName
-	if name == "" {
-		name = "no-sni.mesh"
-	}
-	for _, ssl := range s.world.Load().ssls {
+// ssl finds the object of a server name; nil without one.
+func (w *world) ssl(name string) *apisix.SSL {
+	name = cmp.Or(name, "no-sni.mesh")
+	for _, ssl := range w.ssls {
 		for _, pattern := range append(slices.Clone(ssl.SNIs), ssl.SNI) {
 			suffix, wildcard := strings.CutPrefix(pattern, "*")
 			if pattern == name || wildcard && strings.HasSuffix(name, suffix) {
-				pair, err := tls.X509KeyPair([]byte(ssl.Cert), []byte(ssl.Key))
-				return &pair, err
+				return ssl
 			}
 		}
 	}
-	return nil, fmt.Errorf("no ssl for %q", name)
+	return nil
+}
+
+// tlsFor demands a client's certificate where the ssl object does. (APISIX lets clients without one finish
+// the handshake, and answers 400 then.)
+func (s *standin) tlsFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	ssl := s.world.Load().ssl(hello.ServerName)
+	if ssl == nil {
+		return nil, fmt.Errorf("no ssl for %q", hello.ServerName)
+	}
+	pair, err := tls.X509KeyPair([]byte(ssl.Cert), []byte(ssl.Key))
+	config := &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}}
+	if ssl.Client != nil {
+		config.ClientCAs, config.ClientAuth = clientAuthorities(ssl), tls.RequireAndVerifyClientCert
+		if ssl.Client.SkipMTLSURIRegex != nil {
+			config.ClientAuth = tls.RequestClientCert
+		}
+	}
+	return config, err
+}
+
+func clientAuthorities(ssl *apisix.SSL) *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(ssl.Client.CA))
+	return pool
+}
+
+// clientVerify is nginx's $ssl_client_verify.
+func (s *standin) clientVerify(state *tls.ConnectionState) string {
+	ssl := s.world.Load().ssl(state.ServerName)
+	if len(state.PeerCertificates) == 0 || ssl == nil || ssl.Client == nil {
+		return "NONE"
+	}
+	intermediates := x509.NewCertPool()
+	for _, c := range state.PeerCertificates[1:] {
+		intermediates.AddCert(c)
+	}
+	_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{
+		Roots: clientAuthorities(ssl), Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		return "FAILED:" + err.Error()
+	}
+	return "SUCCESS"
 }
 
 // answer does what the model says about a request.
@@ -156,13 +196,21 @@ func (s *standin) request(r *http.Request, conn *proxied) apisix.Request {
 		vars["meshbridge_xfcc"] = before + "," + element
 	}
 	request := apisix.Request{
-		Method: r.Method, Host: r.Host, URI: r.RequestURI, Headers: r.Header, RemoteAddr: conn.source.Addr().String(), Vars: vars,
+		Method: r.Method, Host: r.Host, URI: originForm(r), Headers: r.Header, RemoteAddr: conn.source.Addr().String(), Vars: vars,
 	}
 	if r.TLS != nil {
 		request.Scheme = "https"
-		vars["ssl_server_name"] = r.TLS.ServerName
+		vars["ssl_server_name"], vars["ssl_client_verify"] = r.TLS.ServerName, s.clientVerify(r.TLS)
 	}
 	return request
+}
+
+// originForm is nginx's $request_uri: what clients of an HTTP proxy say before the path is not in it.
+func originForm(r *http.Request) string {
+	if r.URL.IsAbs() {
+		return r.URL.RequestURI()
+	}
+	return r.RequestURI
 }
 
 func portOf(a net.Addr) string {
@@ -218,6 +266,9 @@ func (s *standin) forward(w http.ResponseWriter, r *http.Request, conn *proxied,
 				}
 			}
 			out.Out.Header.Set("X-Real-Ip", request.RemoteAddr)
+			if out.Out.Header.Get("X-Forwarded-Proto") == "" {
+				out.Out.Header.Set("X-Forwarded-Proto", cmp.Or(request.Scheme, "http"))
+			}
 			out.Out.Header["X-Forwarded-For"] = []string{strings.Join(append(out.In.Header.Values("X-Forwarded-For"), request.RemoteAddr), ", ")}
 		},
 		ModifyResponse: func(a *http.Response) error {

@@ -9,36 +9,45 @@ import (
 // workload is the manifest of a pod with a service account of its name. Those with a sidecar say that they
 // speak mutual TLS.
 func workload(p *pod, labels string) string {
+	ips := "{ip: " + p.address + "}"
+	if p.address6 != "" {
+		ips += ", {ip: \"" + p.address6 + "\"}"
+	}
 	return fmt.Sprintf(`
 apiVersion: v1
 kind: Pod
-metadata: {name: %[1]s, namespace: default, labels: {app: %[1]s%[3]s}}
+metadata: {name: %[1]s, namespace: %[4]s, labels: {app: %[1]s%[3]s}}
 spec:
   serviceAccountName: %[1]s
   containers: [{name: %[1]s, image: example/%[1]s}]
 status:
   phase: Running
   podIP: %[2]s
-  podIPs: [{ip: %[2]s}]
+  podIPs: [%[5]s]
   conditions: [{type: Ready, status: "True"}]
----`, p.name, p.address, labels)
+---`, p.name, p.address, labels, p.namespace, ips)
 }
 
 const meshTLS = ", security.istio.io/tlsMode: istio"
 
-// service is the manifest of a service with one slice of endpoints. A port is "name:port:target".
-func service(name, ip string, ports []string, endpoints ...*pod) string {
+// service is the manifest of a service with a slice of endpoints for each family of its addresses, which have
+// a comma between them. A port is "name:port:target".
+func service(name, addresses string, ports []string, endpoints ...*pod) string {
 	var b strings.Builder
+	ips := strings.Split(addresses, ",")
 	fmt.Fprintf(&b, `
 apiVersion: v1
 kind: Service
 metadata: {name: %[1]s, namespace: default, labels: {app: %[1]s}}
 spec:
-  clusterIP: %[2]s
-  clusterIPs: [%[2]s]
+  clusterIP: "%[2]s"
+  clusterIPs: ["%[3]s"]
   selector: {app: %[1]s}
-  ports:
-`, name, ip)
+`, name, ips[0], strings.Join(ips, `", "`))
+	if len(ips) > 1 {
+		b.WriteString("  ipFamilies: [IPv4, IPv6]\n  ipFamilyPolicy: RequireDualStack\n")
+	}
+	b.WriteString("  ports:\n")
 	split := func(p string) (name, port, target string) {
 		parts := strings.Split(p, ":")
 		return parts[0], parts[1], parts[2]
@@ -47,22 +56,27 @@ spec:
 		name, port, target := split(p)
 		fmt.Fprintf(&b, "  - {name: %s, port: %s, targetPort: %s, protocol: TCP}\n", name, port, target)
 	}
-	fmt.Fprintf(&b, `---
+	b.WriteString("---")
+	for i, family := range []string{"IPv4", "IPv6"}[:len(ips)] {
+		fmt.Fprintf(&b, `
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
-metadata: {name: %[1]s, namespace: default, labels: {kubernetes.io/service-name: %[1]s}}
-addressType: IPv4
+metadata: {name: %[1]s-%[2]d, namespace: default, labels: {kubernetes.io/service-name: %[1]s}}
+addressType: %[3]s
 ports:
-`, name)
-	for _, p := range ports {
-		name, _, target := split(p)
-		fmt.Fprintf(&b, "- {name: %s, port: %s, protocol: TCP}\n", name, target)
+`, name, i, family)
+		for _, p := range ports {
+			name, _, target := split(p)
+			fmt.Fprintf(&b, "- {name: %s, port: %s, protocol: TCP}\n", name, target)
+		}
+		b.WriteString("endpoints:\n")
+		for _, e := range endpoints {
+			fmt.Fprintf(&b, "- addresses: [\"%s\"]\n  conditions: {ready: true}\n  targetRef: {kind: Pod, name: %s, namespace: default}\n",
+				[]string{e.address, e.address6}[i], e.name)
+		}
+		b.WriteString("---")
 	}
-	b.WriteString("endpoints:\n")
-	for _, e := range endpoints {
-		fmt.Fprintf(&b, "- addresses: [%s]\n  conditions: {ready: true}\n  targetRef: {kind: Pod, name: %s, namespace: default}\n", e.address, e.name)
-	}
-	return b.String() + "---"
+	return b.String()
 }
 
 const namespace = `
@@ -73,6 +87,10 @@ metadata: {name: default}
 apiVersion: v1
 kind: Namespace
 metadata: {name: istio-system}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: other}
 ---`
 
 // The ports of the applications, and how peers may connect to them where there is a sidecar.
@@ -110,7 +128,13 @@ func serve(t testing.TB, p *pod) {
 
 func newWorld(t testing.TB, more string, flags ...string) *world {
 	t.Helper()
-	n := newNetwork(t)
+	return newWorldIn(t, newNetwork(t), more, flags...)
+}
+
+// newWorldIn is newWorld in a network that may have more pods. What is more than the manifests of all tests
+// is in more.yaml.
+func newWorldIn(t testing.TB, n *network, more string, flags ...string) *world {
+	t.Helper()
 	client, server, legacy := n.pod(t, "client"), n.pod(t, "server"), n.pod(t, "legacy")
 	m := startMesh(t, n, map[string]string{"mesh.yaml": namespace +
 		workload(client, meshTLS) + workload(server, meshTLS) + workload(legacy, "") +
@@ -118,7 +142,7 @@ func newWorld(t testing.TB, more string, flags ...string) *world {
 		service("legacy", "10.96.0.11", append([]string{"tls:8443:8443"}, serverPorts...), legacy) +
 		service("mixed", "10.96.0.12", []string{"http:80:8080"}, server, legacy) +
 		service("headless", "None", []string{"tcp:9000:9000", "http:8080:8080"}, server) +
-		peerAuthentication + more}, flags...)
+		peerAuthentication, "more.yaml": more}, flags...)
 	serve(t, server)
 	serve(t, legacy)
 	return &world{mesh: m, client: m.inject(t, client), server: m.inject(t, server), legacy: legacy}

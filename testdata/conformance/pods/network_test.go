@@ -83,26 +83,40 @@ func (n *network) hub(t testing.TB, args ...string) {
 // pod is a network namespace with an address.
 type pod struct {
 	name, address string
-	namespace     string
+	address6      string // empty without IPv6
+	netns         string
+	namespace     string // Kubernetes'
+	// metadata is that of its proxy, beyond what each has, and certificateTTL how long the certificates
+	// that the proxy asks for live; empty is Istio's default.
+	metadata       map[string]any
+	certificateTTL string
 }
 
 func (n *network) pod(t testing.TB, name string) *pod {
 	t.Helper()
 	n.pods++
-	p := &pod{name: name, address: fmt.Sprintf("10.77.1.%d", n.pods), namespace: n.name + name}
-	n.namespace(t, p.namespace)
+	p := &pod{name: name, address: fmt.Sprintf("10.77.1.%d", n.pods), netns: n.name + name, namespace: "default", metadata: map[string]any{}}
+	n.namespace(t, p.netns)
 	link := fmt.Sprintf("veth%d", n.pods)
-	command(t, "ip", "-n", n.name, "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", p.namespace)
+	command(t, "ip", "-n", n.name, "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", p.netns)
 	command(t, "ip", "-n", n.name, "link", "set", link, "master", "br0", "up")
-	command(t, "ip", "-n", p.namespace, "addr", "add", p.address+netmask, "dev", "eth0")
-	command(t, "ip", "-n", p.namespace, "link", "set", "eth0", "up")
-	command(t, "ip", "-n", p.namespace, "route", "add", "default", "via", hubAddress)
+	command(t, "ip", "-n", p.netns, "addr", "add", p.address+netmask, "dev", "eth0")
+	command(t, "ip", "-n", p.netns, "link", "set", "eth0", "up")
+	command(t, "ip", "-n", p.netns, "route", "add", "default", "via", hubAddress)
 	return p
+}
+
+// dualStack gives the pod an address of IPv6.
+func (p *pod) dualStack(t testing.TB) {
+	t.Helper()
+	p.address6 = "fd77::1:" + p.address[strings.LastIndexByte(p.address, '.')+1:]
+	command(t, "ip", "-n", p.netns, "addr", "add", p.address6+"/64", "dev", "eth0", "nodad")
+	command(t, "ip", "-n", p.netns, "route", "add", "default", "via", "fd77::1")
 }
 
 // as returns the command line of a program in the pod, as a user.
 func (p *pod) as(user, program string, args ...string) []string {
-	return append([]string{"netns", "exec", p.namespace, "setpriv", "--reuid", user, "--regid", user, "--clear-groups", program}, args...)
+	return append([]string{"netns", "exec", p.netns, "setpriv", "--reuid", user, "--regid", user, "--clear-groups", program}, args...)
 }
 
 // start runs a program in the pod until the test ends.
@@ -115,8 +129,11 @@ func (p *pod) start(t testing.TB, user, program string, args ...string) *harness
 func (p *pod) redirect(t testing.TB, args ...string) {
 	t.Helper()
 	line := []string{
-		"netns", "exec", p.namespace, programs.iptables, "-p", "15001", "-z", "15006", "-u", proxyUser,
+		"netns", "exec", p.netns, programs.iptables, "-p", "15001", "-z", "15006", "-u", proxyUser,
 		"-m", "REDIRECT", "-i", "*", "-x", "", "-b", "*", "-d", "15090,15021,15020",
+	}
+	if p.address6 != "" {
+		line = append(line, "--dual-stack")
 	}
 	command(t, "ip", append(line, args...)...)
 }
