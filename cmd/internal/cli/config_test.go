@@ -87,8 +87,10 @@ func TestWrongConfigurationIsAUsageErrorThatNamesIt(t *testing.T) {
 		{"bad profile", nil, []string{"run", "--xds", "file:.", "--profile", "moon"}, "moon"},
 		{"bad APISIX version", nil, []string{"run", "--xds", "file:.", "--apisix-version", "new"}, "--apisix-version"},
 		{
-			"bad life of certificates", []string{"SECRET_TTL=long"},
-			[]string{"run", "--profile", "mesh", "--xds", "grpcs://127.0.0.1:15012", "--node-id", "sidecar~10.0.0.1~a.b~c"}, "SECRET_TTL",
+			"bad life of certificates",
+			[]string{"SECRET_TTL=long"},
+			[]string{"run", "--profile", "mesh", "--xds", "grpcs://127.0.0.1:15012", "--node-id", "sidecar~10.0.0.1~a.b~c"},
+			"SECRET_TTL",
 		},
 		{"bad log level", nil, []string{"run", "--xds", "file:.", "--log-level", "loud"}, "--log-level"},
 		{"certificate without key", nil, []string{"run", "--xds", "file:.", "--listen-cert", "x"}, "--listen-key"},
