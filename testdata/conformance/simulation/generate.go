@@ -53,7 +53,12 @@ func (s *Simulation) generate() {
 				addresses = append(addresses, concrete(r.GetAddressPrefix()))
 			}
 			for _, name := range match.GetServerNames() {
-				names[strings.Replace(name, "*", "www", 1)] = true
+				suffix, isWildcard := strings.CutPrefix(name, "*")
+				if !isWildcard {
+					names[name] = true
+					continue
+				}
+				names["www"+suffix], names["two.labels"+suffix], names[strings.TrimPrefix(suffix, ".")] = true, true, true
 			}
 		}
 		for _, address := range addresses {
@@ -68,7 +73,7 @@ func (s *Simulation) generate() {
 	for _, to := range inOrder {
 		for _, call := range callsTo(to, slices.Sorted(maps.Keys(names))) {
 			call.MtlsSecretConfigName = secrets[to.port]
-			name := fmt.Sprintf("%s %s %s:%d %q %q", call.TLS, call.Protocol, call.Address, call.Port, call.Sni, call.Alpn)
+			name := fmt.Sprintf("%s %s %s:%d %q", call.TLS, call.Protocol, call.Address, call.Port, call.Sni)
 			s.record(name, call, s.Simulation.Run(call)).Generated = true
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -185,7 +186,9 @@ func (s *Simulation) write() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	f, err := os.CreateTemp(dir, "*.json")
+	const longest = 200 // of names of files
+	name := strings.ReplaceAll(s.t.Name(), "/", "_")
+	f, err := os.CreateTemp(dir, name[:min(len(name), longest)]+"-*.json") // in an order that stays
 	if err != nil {
 		s.t.Fatal(err)
 	}
