@@ -2,6 +2,7 @@ package translate
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,7 +47,26 @@ func capturedListener(l *listenerpb.Listener, base *Chain, report reporter) *Lis
 	for _, f := range l.GetListenerFilters() {
 		out.addFilter(f, report)
 	}
+	if out.TLSInspector == nil && wantsTLSInspector(l) {
+		out.TLSInspector = new(Inspector)
+	}
 	return out
+}
+
+// wantsTLSInspector tells whether Envoy adds the filter by itself: chains that are told apart by what a
+// ClientHello says would never match without it. The default chain has no match.
+func wantsTLSInspector(l *listenerpb.Listener) bool {
+	return slices.ContainsFunc(l.GetFilterChains(), func(c *listenerpb.FilterChain) bool {
+		m := c.GetFilterChainMatch()
+		switch m.GetTransportProtocol() {
+		case "tls":
+			return true
+		case "":
+			return len(m.GetServerNames()) > 0 || len(m.GetApplicationProtocols()) > 0
+		default:
+			return false
+		}
+	})
 }
 
 // redirects tells whether connections to a listener are redirected ones.
