@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"meshbridge/cmd/internal/apisixprocess"
+	"meshbridge/cmd/internal/logscope"
 )
 
 // APISIXConfig configures an APISIX that the bridge starts.
@@ -22,7 +23,7 @@ func (b *Bridge) openAPISIX() (err error) {
 		return nil
 	}
 	config := c.Process
-	config.Logger = b.config.Logger
+	config.Logger = logscope.Logger(b.config.Logger, logscope.APISIX)
 	scheme := "http"
 	if b.config.TLS != nil {
 		scheme = "https"

@@ -9,17 +9,21 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	corepb "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
 	"meshbridge/capture"
 	capturedns "meshbridge/capture/dns"
+	"meshbridge/cmd/internal/admin"
 	"meshbridge/cmd/internal/allocate"
 	"meshbridge/cmd/internal/apisixprocess"
 	"meshbridge/cmd/internal/dns"
+	"meshbridge/cmd/internal/logscope"
 	"meshbridge/gateway"
 	"meshbridge/gateway/auth"
 	"meshbridge/identity"
@@ -43,6 +47,10 @@ type Config struct {
 	Capture *CaptureConfig
 	// APISIX is started by the bridge once there is something to serve, and ends with it; nil is not.
 	APISIX *APISIXConfig
+	// Node is who istiod is told that we are, and Istiod where it is; for the admin port. With
+	// resources from files there may be neither.
+	Node   *corepb.Node
+	Istiod string
 	// Prefix is APISIX's etcd prefix, for example "/apisix".
 	Prefix string
 	// StateDir keeps what must survive a restart; empty keeps nothing.
@@ -64,7 +72,8 @@ type Config struct {
 	Limits                     gateway.Limits
 	CORSOrigins, HostWhitelist []string
 	Version                    string
-	Logger                     *slog.Logger
+	// Logger is split into logscope's scopes, where it has them.
+	Logger *slog.Logger
 }
 
 // Bridge is the running bridge.
@@ -86,6 +95,12 @@ type Bridge struct {
 	nameServer *capturedns.Server
 
 	apisix *apisixprocess.Process // nil where it is not started by the bridge
+
+	admin *admin.Server
+	// received is what the source delivered last, without the decoded forms.
+	received atomic.Pointer[xds.Update]
+	// draining and ending are asked for on the admin port: each has room for one signal.
+	draining, ending chan struct{}
 }
 
 // New makes the parts and opens every port, so that a port in use is reported before anything runs.
@@ -93,7 +108,7 @@ func New(ctx context.Context, c Config) (*Bridge, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	b := &Bridge{config: c, registry: prometheus.NewRegistry()}
+	b := &Bridge{config: c, registry: prometheus.NewRegistry(), draining: make(chan struct{}, 1), ending: make(chan struct{}, 1)}
 	b.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	base, revisions, err := openRevisions(c.StateDir, time.Now())
@@ -114,13 +129,14 @@ func New(ctx context.Context, c Config) (*Bridge, error) {
 	b.pipeline = newPipeline(state, newWriter(b.store, c.Prefix, base, revisions.reserve, m, c.Logger), c.Logger, m)
 	if c.DNS != nil {
 		config := *c.DNS
-		config.Registerer, config.Logger = b.registry, c.Logger
+		config.Registerer, config.Logger = b.registry, logscope.Logger(c.Logger, logscope.DNS)
 		b.resolver = dns.New(config)
 		b.pipeline.names.resolver = b.resolver
 	}
 	if b.source, err = c.NewSource(b.registry); err != nil {
 		return nil, err
 	}
+	b.admin = b.newAdmin()
 	if err := b.open(ctx); err != nil {
 		return nil, err
 	}
@@ -192,7 +208,7 @@ func (b *Bridge) open(ctx context.Context) (err error) {
 		QuotaBytes:  -1, // what istiod sends has to fit
 		Limits:      c.Limits,
 		CORSOrigins: c.CORSOrigins, HostWhitelist: c.HostWhitelist,
-		Logger:     c.Logger,
+		Logger:     logscope.Logger(c.Logger, logscope.Etcd),
 		Registerer: b.registry,
 		Gatherer:   b.registry,
 	})
@@ -259,20 +275,28 @@ func (b *Bridge) hold(key, end []byte) <-chan struct{} {
 // Ready is closed when the first complete world is committed.
 func (b *Bridge) Ready() <-chan struct{} { return b.pipeline.ready }
 
-// Run serves until ctx ends or a part fails, and returns after everything has stopped. What capture
-// serves is drained first, then APISIX ends, where the bridge started it, then the rest.
+// Run serves until ctx ends, the admin port is asked to end it or a part fails, and returns after
+// everything has stopped. What capture serves is drained first, then APISIX ends, where the bridge started
+// it, then the rest.
 func (b *Bridge) Run(ctx context.Context) error {
 	defer b.store.Close()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	group, inner := errgroup.WithContext(context.WithoutCancel(ctx))
 	inner, stop := context.WithCancel(inner)
 	defer stop()
 	stopAPISIX := b.runAPISIX(inner, group)
 	group.Go(func() error {
 		defer stop()
-		select {
-		case <-ctx.Done():
-			b.drain(ctx)
+		if b.awaitEnd(ctx, inner) {
 			stopAPISIX()
+		}
+		return nil
+	})
+	group.Go(func() error {
+		select {
+		case <-b.ending:
+			end()
 		case <-inner.Done():
 		}
 		return nil
@@ -289,7 +313,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 func (b *Bridge) serve(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { return b.store.Run(ctx) })
 	group.Go(func() error { return b.gateway.Serve(ctx, b.listener) })
-	group.Go(func() error { return b.source.Run(ctx, b.pipeline.inbox.put) })
+	group.Go(func() error { return b.source.Run(ctx, b.receive) })
 	group.Go(func() error { return b.pipeline.Run(ctx) })
 	if b.resolver != nil {
 		group.Go(func() error { return b.resolver.Run(ctx) })

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"meshbridge/capture"
 	"meshbridge/capture/dns"
 	"meshbridge/cmd/internal/allocate"
+	"meshbridge/cmd/internal/logscope"
 	"meshbridge/identity"
 	"meshbridge/translate"
 )
@@ -43,9 +45,9 @@ func (b *Bridge) openCapture() (err error) {
 		return nil
 	}
 	server := c.Server
-	server.Log, server.Registerer = b.config.Logger, b.registry
+	server.Log, server.Registerer = logscope.Logger(b.config.Logger, logscope.Capture), b.registry
 	if c.NewIdentity != nil {
-		if b.identity, err = c.NewIdentity(b.registry, b.config.Logger); err != nil {
+		if b.identity, err = c.NewIdentity(b.registry, logscope.Logger(b.config.Logger, logscope.Identity)); err != nil {
 			return err
 		}
 		server.Identity = b.identity
@@ -68,13 +70,13 @@ func (b *Bridge) openCapture() (err error) {
 	}
 	if c.DNS != nil {
 		config := *c.DNS
-		config.Logger, config.Registerer = b.config.Logger, b.registry
+		config.Logger, config.Registerer = logscope.Logger(b.config.Logger, logscope.DNS), b.registry
 		if b.nameServer, err = dns.New(config); err != nil {
 			return fmt.Errorf("capture: %w", err)
 		}
 		b.pipeline.nameServer = b.nameServer
 	}
-	b.pipeline.feed = newCaptureFeed(b.capture, b.numbers, b.gateway, b.config.Logger)
+	b.pipeline.feed = newCaptureFeed(b.capture, b.numbers, b.gateway, logscope.Logger(b.config.Logger, logscope.Capture))
 	return nil
 }
 
@@ -87,17 +89,39 @@ func (b *Bridge) ownListeners() []net.Listener {
 	return all
 }
 
-// drain lets the connections that capture serves end. ctx has ended already: everything else goes on
-// until then.
-func (b *Bridge) drain(ctx context.Context) {
+// awaitEnd returns when ctx has ended, and what capture serves with it, or when the parts have. It tells
+// whether it was ctx. Connections may be drained before that, when the admin port is asked to.
+func (b *Bridge) awaitEnd(ctx, parts context.Context) bool {
+	select {
+	case <-ctx.Done():
+	case <-b.draining:
+	case <-parts.Done():
+		return false
+	}
+	b.drain(ctx, parts)
+	select {
+	case <-ctx.Done():
+		return true
+	case <-parts.Done():
+		return false
+	}
+}
+
+// drain lets the connections that capture serves end. Once ctx has ended they have no longer than DrainTime.
+// Everything else goes on.
+func (b *Bridge) drain(ctx, parts context.Context) {
 	if b.capture == nil {
 		return
 	}
-	open := b.capture.Connections()
-	b.config.Logger.InfoContext(ctx, "draining", slog.Int("connections", open), slog.Duration("at_most", b.config.Capture.DrainTime))
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.config.Capture.DrainTime)
+	b.config.Logger.InfoContext(ctx, "draining",
+		slog.Int("connections", b.capture.Connections()), slog.Duration("at_most", b.config.Capture.DrainTime))
+	limited, cancel := context.WithCancel(parts)
 	defer cancel()
-	if err := b.capture.Drain(limited); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	limit := time.AfterFunc(math.MaxInt64, cancel)
+	defer limit.Stop()
+	forget := context.AfterFunc(ctx, func() { limit.Reset(b.config.Capture.DrainTime) })
+	defer forget()
+	if err := b.capture.Drain(limited); err != nil && !errors.Is(err, context.Canceled) {
 		b.config.Logger.WarnContext(ctx, "draining", slog.Any("error", err))
 	}
 }

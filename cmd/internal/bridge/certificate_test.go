@@ -90,7 +90,7 @@ func TestANewCertificateIsOneChangedObjectAndItsKeyIsShownNowhere(t *testing.T) 
 	}
 
 	shown := map[string]string{"log": log.String()}
-	for _, path := range []string{"/diagnostics", "/debug/pprof/cmdline", "/"} {
+	for _, path := range []string{"/diagnostics", "/debug/pprof/cmdline", "/", "/config_dump?include_eds", "/certs", "/server_info", "/stats"} {
 		_, shown[path] = get(t, "http://"+r.address(0)+path)
 	}
 	_, shown["metrics"] = get(t, "http://"+r.address(2)+"/metrics")

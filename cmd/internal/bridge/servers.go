@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"meshbridge/cmd/internal/admin"
 	"meshbridge/translate"
 )
 
@@ -56,9 +57,11 @@ func (b *Bridge) statusServer() server {
 
 func (b *Bridge) serveReady(w http.ResponseWriter, r *http.Request) {
 	switch {
+	case b.admin.Failed():
+		writeText(w, http.StatusServiceUnavailable, "not ready: /healthcheck/fail was called on the admin port\n")
 	case !isClosed(b.pipeline.ready):
 		writeText(w, http.StatusServiceUnavailable, "not ready: the first complete configuration has not been committed\n")
-	case b.pipeline.feed != nil && !isClosed(b.pipeline.feed.serving):
+	case !b.serves():
 		writeText(w, http.StatusServiceUnavailable, "not ready: APISIX does not have the first configuration yet\n")
 	case b.apisix != nil:
 		if err := b.apisix.Ready(r.Context()); err != nil {
@@ -89,7 +92,7 @@ func (b *Bridge) metricsServer() server {
 	return server{handler: mux}
 }
 
-// adminServer answers people and `meshbridge explain`.
+// adminServer answers people, `meshbridge explain`, and whoever speaks Envoy's admin API.
 func (b *Bridge) adminServer() server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /explain", b.serveExplain)
@@ -102,7 +105,8 @@ func (b *Bridge) adminServer() server {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	return server{handler: mux}
+	mux.Handle("/", b.admin.Handler())
+	return server{handler: admin.Guard(mux)}
 }
 
 func (b *Bridge) serveDiagnostics(w http.ResponseWriter, _ *http.Request) {

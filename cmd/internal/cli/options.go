@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"meshbridge/cmd/internal/logscope"
 	"meshbridge/gateway"
 )
 
@@ -61,23 +63,30 @@ func (o *serveOptions) resolve(stderr io.Writer) (*slog.Logger, *tls.Config, err
 type logOptions struct{ level, format string }
 
 func (o *logOptions) add(f *pflag.FlagSet) {
-	f.StringVar(&o.level, "log-level", "info", "`debug|info|warn|error`")
+	f.StringVar(&o.level, "log-level", "info", "`LEVEL[,SCOPE:LEVEL...]`, levels: trace, debug, info, warn, error, critical, off;\n"+
+		"scopes: "+strings.Join(logscope.Names(), ", "))
 	f.StringVar(&o.format, "log-format", "text", "`text|json`")
 }
 
 func (o *logOptions) logger(w io.Writer) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(o.level)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: want debug, info, warn or error", o.level)
-	}
-	ho := &slog.HandlerOptions{Level: level}
+	var handler slog.Handler
 	switch o.format {
 	case "text":
-		return slog.New(slog.NewTextHandler(w, ho)), nil
+		handler = slog.NewTextHandler(w, logscope.Everything())
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, ho)), nil
+		handler = slog.NewJSONHandler(w, logscope.Everything())
+	default:
+		return nil, fmt.Errorf("--log-format %q: want text or json", o.format)
 	}
-	return nil, fmt.Errorf("--log-format %q: want text or json", o.format)
+	spec, err := logscope.ParseSpec(o.level)
+	if err != nil {
+		return nil, fmt.Errorf("--log-level %q: %w", o.level, err)
+	}
+	log := slog.New(logscope.NewHandler(handler, spec.Default))
+	if err := spec.Apply(logscope.LevelsOf(log)); err != nil {
+		return nil, fmt.Errorf("--log-level %q: %w", o.level, err)
+	}
+	return log, nil
 }
 
 // historyOptions bound the history that watchers can resume from.

@@ -8,11 +8,13 @@ import (
 	"strings"
 	"time"
 
+	corepb "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"meshbridge/cmd/internal/bridge"
+	"meshbridge/cmd/internal/logscope"
 	"meshbridge/translate"
 	"meshbridge/xds"
 )
@@ -53,7 +55,7 @@ over the environment, the environment over the file.`,
 	f := cmd.Flags()
 	o.source.add(f)
 	f.StringVar(&o.listen, "listen", "127.0.0.1:2379", "etcd v3 `address`, gRPC and HTTP; port 0 picks one and logs it")
-	f.StringVar(&o.admin, "admin", "127.0.0.1:15000", "admin `address|off`: explain, diagnostics, pprof")
+	f.StringVar(&o.admin, "admin", "127.0.0.1:15000", "admin `address|off`: Envoy's admin API for istioctl, explain, diagnostics, pprof")
 	f.StringVar(&o.status, "status", "127.0.0.1:15021", "readiness `address|off`: /healthz/ready")
 	f.StringVar(&o.metrics, "metrics", "127.0.0.1:15020", "Prometheus `address|off`: /metrics")
 	f.StringVar(&o.prefix, "prefix", "/apisix", "APISIX's etcd `prefix`")
@@ -94,7 +96,7 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 	if err != nil {
 		return usageError{err}
 	}
-	newSource, err := o.source.source(node, log)
+	newSource, err := o.source.source(node, logscope.Logger(log, logscope.XDS))
 	if err != nil {
 		return usageError{err}
 	}
@@ -105,7 +107,9 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 	if err != nil {
 		return err
 	}
+	identity, istiod := o.source.about(node)
 	b, err := bridge.New(ctx, bridge.Config{
+		Node: identity, Istiod: istiod,
 		NewSource: newSource, Translate: options, DNS: resolution, Capture: front, APISIX: child,
 		Prefix: o.prefix, StateDir: o.stateDir,
 		Listen: o.listen, Admin: o.admin, Status: o.status, Metrics: o.metrics,
@@ -153,6 +157,18 @@ func (o *sourceOptions) target(node xds.NodeConfig) (xds.Target, error) {
 		return target, fmt.Errorf("--xds: %w", err)
 	}
 	return target, nil
+}
+
+// about returns what there is to say of who we are and where istiod is.
+func (o *sourceOptions) about(config xds.NodeConfig) (node *corepb.Node, istiod string) {
+	// Files need neither.
+	if target, err := o.target(config); err == nil && target.Scheme != xds.SchemeFile {
+		istiod = target.Address
+	}
+	if known, err := config.Node(); err == nil {
+		node = known
+	}
+	return node, istiod
 }
 
 // source checks the options and returns the source's constructor.

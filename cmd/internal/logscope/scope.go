@@ -18,6 +18,7 @@ import (
 // The scopes. Bridge is that of loggers without one.
 const (
 	Admin    = "admin"
+	APISIX   = "apisix" // the process, where the bridge starts it
 	Bridge   = "bridge" // translation, commits and everything without a scope of its own
 	Capture  = "capture"
 	DNS      = "dns"  // the names of clusters, and the workload's DNS server
@@ -27,7 +28,7 @@ const (
 )
 
 // Names returns the scopes, sorted.
-func Names() []string { return []string{Admin, Bridge, Capture, DNS, Etcd, Identity, XDS} }
+func Names() []string { return []string{Admin, APISIX, Bridge, Capture, DNS, Etcd, Identity, XDS} }
 
 // Off is above every level.
 const Off = slog.Level(math.MaxInt)
