@@ -70,13 +70,13 @@ func TestEveryPluginIsCheckedAgainstItsSchema(t *testing.T) {
 				t.Error(note)
 			}
 		}
-		if slices.Contains(pluginsNotLoaded(), name) {
-			t.Logf("%s is not among the plugins that APISIX loads unless it is told to", name)
-			continue
+		check := schemas.Check
+		if slices.Contains(pluginsNotLoaded(), name) { // our own rules are all of its schema
+			check = func(o apisix.Object) error { return apisix.Validate(o, apisix.Version{}) }
 		}
 		for config, file := range seen[name] {
 			o := apisix.Object{Kind: apisix.KindRoute, ID: "r.test", Value: []byte(`{"id":"r.test","uri":"/*","plugins":{"` + name + `":` + config + `}}`)}
-			if err := schemas.Check(o); err != nil {
+			if err := check(o); err != nil {
 				t.Errorf("%s: %v", file, err)
 			}
 		}
