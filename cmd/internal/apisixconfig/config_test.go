@@ -84,6 +84,12 @@ func TestMeshListensWhereCaptureConnects(t *testing.T) {
 	if !strings.Contains(p.Nginx["http_configuration_snippet"].(string), "large_client_header_buffers 4 6k;") {
 		t.Error("the request line is not bounded")
 	}
+	// APISIX does not start where one of its ports is an application's.
+	for _, l := range append(p.Apisix.NodeListen, p.Apisix.SSL.Listen...) {
+		if l.Port < 15000 {
+			t.Errorf("APISIX listens on %d", l.Port)
+		}
+	}
 }
 
 func TestStreamPortsAreListedForVersionsWithoutRanges(t *testing.T) {
