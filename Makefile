@@ -15,6 +15,7 @@ export GOFLAGS ?=
 
 CONFORMANCE := testdata/conformance
 ETCD := testdata/etcd
+DEPLOY := testdata/deploy
 
 .PHONY: help
 help: ## list the targets
@@ -40,6 +41,7 @@ check: $(BIN)/golangci-lint ## static checks: format, lint, vet, tidy, generated
 	$(GO) mod tidy -diff
 	cd $(CONFORMANCE) && $(GO) vet ./...
 	cd $(ETCD) && $(GO) vet ./...
+	cd $(DEPLOY) && $(GO) vet ./...
 
 .PHONY: fix
 fix: $(BIN)/golangci-lint ## format, fix what the linters can, tidy go.mod
@@ -63,6 +65,11 @@ conformance: build ## drive the bridge as a process against a real istiod
 .PHONY: etcd
 etcd: build ## etcd's clients and random requests against a real etcd and the store
 	cd $(ETCD) && MESHBRIDGE=$(BIN)/meshbridge $(GO) test -count=1 ./...
+
+.PHONY: deploy
+deploy: build ## the injection templates by Istio's injector, the chart by Helm's engine, the images' steps (UPDATE=-update: goldens)
+	cd $(DEPLOY) && MESHBRIDGE=$(BIN)/meshbridge $(GO) test -count=1 -timeout 15m ./... $(UPDATE)
+UPDATE ?=
 
 .PHONY: bench
 bench: build ## side by side with a real etcd and HAProxy, and the bridge's own figures
