@@ -109,7 +109,7 @@ func reset(conn net.Conn) {
 		inner = wrapper.NetConn()
 	}
 	u := unwrap(inner)
-	if tcp, ok := u.plain.(*net.TCPConn); ok {
+	if tcp, ok := u.plain.(interface{ SetLinger(seconds int) error }); ok {
 		_ = tcp.SetLinger(0)
 	}
 	if u.accepted != nil {

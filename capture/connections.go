@@ -30,9 +30,8 @@ func (cs *connections) begin(c *acceptedConn) bool {
 	}
 	cs.open[c.direction]++
 	cs.held[c] = struct{}{}
-	d := c.direction.String()
-	cs.metrics.accepted.WithLabelValues(d).Inc()
-	cs.metrics.open.WithLabelValues(d).Inc()
+	cs.metrics.accepted[c.direction].Inc()
+	cs.metrics.open[c.direction].Inc()
 	return true
 }
 
@@ -41,9 +40,9 @@ func (cs *connections) move(c *acceptedConn, to direction) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	cs.open[c.direction]--
-	cs.metrics.open.WithLabelValues(c.direction.String()).Dec()
+	cs.metrics.open[c.direction].Dec()
 	cs.open[to]++
-	cs.metrics.open.WithLabelValues(to.String()).Inc()
+	cs.metrics.open[to].Inc()
 	c.direction = to
 	cs.notify()
 }
@@ -61,9 +60,8 @@ func (cs *connections) end(c *acceptedConn, outcome string) {
 	defer cs.mu.Unlock()
 	delete(cs.held, c)
 	cs.open[c.direction]--
-	d := c.direction.String()
-	cs.metrics.open.WithLabelValues(d).Dec()
-	cs.metrics.ended.WithLabelValues(d, outcome).Inc()
+	cs.metrics.open[c.direction].Dec()
+	cs.metrics.ended.WithLabelValues(c.direction.String(), outcome).Inc()
 	cs.notify()
 }
 

@@ -26,6 +26,11 @@ func (s *Server) dial(ctx context.Context, to netip.AddrPort, source netip.Addr,
 	if timeout <= 0 {
 		timeout = defaultConnectTimeout
 	}
+	if to.Addr().IsLoopback() && (!source.IsValid() || source.Is4() == to.Addr().Is4()) {
+		if conn, err := dialHere(to, source); conn != nil || err != nil {
+			return conn, err
+		}
+	}
 	dialer := net.Dialer{Timeout: timeout, KeepAliveConfig: net.KeepAliveConfig{
 		Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4,
 	}}

@@ -156,7 +156,7 @@ func (ls *loops) take(r relayed, client, upstream plainConn) bool {
 		_ = unix.Close(from)
 		return false
 	}
-	// Closing is what removes them from Go's poller. The connections live on in the duplicates.
+	// Closing is what removes duplicates from Go's poller.
 	_, _ = client.Close(), upstream.Close()
 	f := &flow{relayed: r, sides: [2]side{
 		{fd: from, writable: true, pending: r.toClient},
@@ -178,8 +178,13 @@ func (ls *loops) take(r relayed, client, upstream plainConn) bool {
 	return true
 }
 
-// detach duplicates a connection's descriptor.
+// detach returns a connection's descriptor, or a duplicate where Go's poller has it.
 func detach(conn plainConn) (int, error) {
+	if c, ok := conn.(*socketConn); ok {
+		if fd, ok := c.detach(); ok {
+			return fd, nil
+		}
+	}
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return 0, err

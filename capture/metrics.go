@@ -69,8 +69,8 @@ const (
 
 // metrics are what is counted.
 type metrics struct {
-	open           *prometheus.GaugeVec
-	accepted       *prometheus.CounterVec
+	open           [directions]prometheus.Gauge
+	accepted       [directions]prometheus.Counter
 	ended          *prometheus.CounterVec
 	refused        *prometheus.CounterVec
 	sent, received [directions]prometheus.Counter
@@ -91,9 +91,9 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	bytes := counter("bytes_total", "Bytes relayed, by direction of the connection and towards whom.", "direction", "towards")
 	bind := counter("bind_failures_total", "Failed attempts to open the socket of a listener.")
 	accept := counter("accept_failures_total", "Failed attempts to accept a connection.")
+	open := gauge("connections", "Open connections.", "direction")
+	accepted := counter("connections_total", "Accepted connections.", "direction")
 	m := &metrics{
-		open:      gauge("connections", "Open connections.", "direction"),
-		accepted:  counter("connections_total", "Accepted connections.", "direction"),
 		ended:     counter("connections_ended_total", "Connections that have ended, by how.", "direction", "outcome"),
 		refused:   counter("refused_total", "Connections that were refused, by why.", "direction", "reason"),
 		inspected: counter("inspected_total", "Connections whose first bytes were looked at, by what they were.", "direction", "result"),
@@ -101,7 +101,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 		drained:   counter("drained_total", "Connections that were open when draining began, by how they ended.", "outcome"),
 	}
 	var failures []error
-	for _, c := range []prometheus.Collector{bytes, bind, accept, m.open, m.accepted, m.ended, m.refused, m.inspected, m.listeners, m.drained} {
+	for _, c := range []prometheus.Collector{bytes, bind, accept, open, accepted, m.ended, m.refused, m.inspected, m.listeners, m.drained} {
 		failures = append(failures, registerer.Register(c))
 	}
 	if err := errors.Join(failures...); err != nil {
@@ -111,7 +111,7 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	for d := range direction(directions) {
 		m.sent[d] = bytes.WithLabelValues(d.String(), "client")
 		m.received[d] = bytes.WithLabelValues(d.String(), "upstream")
-		m.open.WithLabelValues(d.String())
+		m.open[d], m.accepted[d] = open.WithLabelValues(d.String()), accepted.WithLabelValues(d.String())
 	}
 	return m, nil
 }

@@ -19,11 +19,15 @@ const sessionsPerConfiguration = 1024
 
 // dialOriginal connects to a connection's original destination, with TLS where how says so.
 func (s *Server) dialOriginal(ctx context.Context, to netip.AddrPort, how *translate.OriginalDestination) (net.Conn, error) {
+	source := sourceFor(to.Addr(), how.Source, how.OtherSource)
+	if how.TLS == nil {
+		return s.dial(ctx, to, source, how.ConnectTimeout)
+	}
 	ctx, cancel := withConnectTimeout(ctx, how.ConnectTimeout)
 	defer cancel()
-	conn, err := s.dial(ctx, to, sourceFor(to.Addr(), how.Source, how.OtherSource), how.ConnectTimeout)
-	if err != nil || how.TLS == nil {
-		return conn, err
+	conn, err := s.dial(ctx, to, source, how.ConnectTimeout)
+	if err != nil {
+		return nil, err
 	}
 	return s.originate(ctx, conn, how.TLS, origination{endpoint: to.String(), protocol: speaksTCP})
 }
