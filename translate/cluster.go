@@ -116,7 +116,7 @@ func compileUpstream(cx *clusterContext, v variant) *apisix.Upstream {
 	setBalancing(u, balancingOf(cx.cluster), v.hash)
 	endpoints := cx.endpoints(nil)
 	cx.ramp(endpoints)
-	endpoints = cx.overlaid(endpoints, v.tcp)
+	endpoints = cx.overlaid(endpoints, v.tcp && !v.mirrored) // copies are HTTP
 	if cx.overlay.used() {
 		throughOverlay(u)
 	}
