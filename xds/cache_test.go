@@ -58,6 +58,29 @@ func TestAnotherVersionOfTheSameBytesIsNoChange(t *testing.T) {
 	}
 }
 
+func TestAResourceTellsWhenItsBytesCameAndWithWhichResponse(t *testing.T) {
+	c := newCache([]string{ClusterType})
+	first, second := time.Unix(1, 0), time.Unix(2, 0)
+	c.apply(response{typeURL: ClusterType, version: "push-1", resources: []received{
+		{"same", "1", clusterBody(t, "same")}, {"bad", "1", clusterBody(t, "bad")},
+	}}, first)
+	o := c.apply(response{typeURL: ClusterType, version: "push-2", resources: []received{
+		{"same", "2", clusterBody(t, "same")}, {"new", "1", clusterBody(t, "new")}, {"bad", "2", clusterBody(t, "other")},
+	}}, second)
+	for name, want := range map[string]struct {
+		at       time.Time
+		response string
+	}{"same": {first, "push-1"}, "new": {second, "push-2"}, "bad": {first, "push-1"}} {
+		r := o.update.Snapshot.Get(Key{ClusterType, name})
+		if !r.Received.Equal(want.at) || r.Response != want.response {
+			t.Errorf("%s: %s with %q, want %s with %q", name, r.Received, r.Response, want.at, want.response)
+		}
+	}
+	if r := o.update.Rejected; len(r) != 1 || !r[0].Received.Equal(second) || r[0].Response != "push-2" {
+		t.Errorf("rejected: %+v", r)
+	}
+}
+
 func TestTheNameOfADamagedResourceIsReadAsFarAsItGoes(t *testing.T) {
 	whole := clusterBody(t, "a").GetValue()
 	for name, test := range map[string]struct {
