@@ -77,7 +77,7 @@ func nameServers(resolvers []*corepb.Address, options *corepb.DnsResolverOptions
 			report(codeSettingIgnored, field, "the resolver at "+describeAddress(a))
 			continue
 		}
-		port := uint16(a.GetSocketAddress().GetPortValue()) //nolint:gosec // package xds has validated it
+		port := uint16(a.GetSocketAddress().GetPortValue())
 		if port == 0 {
 			port = 53
 		}

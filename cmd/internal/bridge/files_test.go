@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	corepb "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerpb "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	tlspb "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 
@@ -18,7 +19,6 @@ import (
 type filesTest struct {
 	*pipelineTest
 	chain, key string
-	listener   *listenerpb.Listener
 }
 
 func filesBubble(t *testing.T, test func(t *testing.T, f *filesTest)) {
@@ -30,12 +30,11 @@ func filesBubble(t *testing.T, test func(t *testing.T, f *filesTest)) {
 		f.pipelineTest = p
 		for _, m := range xdstest.Gateway(8443, "a.com") {
 			if l, ok := m.(*listenerpb.Listener); ok {
-				l.FilterChains[0].TransportSocket.GetTypedConfig().MarshalFrom(&tlspb.DownstreamTlsContext{ //nolint:errcheck // it is what the other was
-					CommonTlsContext: &tlspb.CommonTlsContext{
+				l.GetFilterChains()[0].GetTransportSocket().ConfigType = &corepb.TransportSocket_TypedConfig{
+					TypedConfig: xdstest.Any(&tlspb.DownstreamTlsContext{CommonTlsContext: &tlspb.CommonTlsContext{
 						TlsCertificateSdsSecretConfigs: []*tlspb.SdsSecretConfig{{Name: "file-cert:" + f.chain + "~" + f.key}},
-					},
-				})
-				f.listener = l
+					}}),
+				}
 			}
 			p.set(m)
 		}
