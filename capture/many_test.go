@@ -66,6 +66,7 @@ func beside(t *testing.T, role string) (say func(string), hear func() string) {
 
 // serveBeside is the backend's process.
 func serveBeside(t *testing.T) {
+	t.Helper()
 	b := serve(t, false, echo)
 	_, _ = fmt.Fprintln(os.Stdout, b.addr)
 	_, _ = io.Copy(io.Discard, os.Stdin)
@@ -74,6 +75,7 @@ func serveBeside(t *testing.T) {
 // connectBeside is the client's process. It opens as many connections to an address as it is told, says
 // so, and uses and closes them when it is told something again.
 func connectBeside(t *testing.T) {
+	t.Helper()
 	lines := bufio.NewReader(os.Stdin)
 	var address string
 	var count int

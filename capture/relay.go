@@ -76,7 +76,7 @@ type copyBuffer [16 << 10]byte
 
 const (
 	// waitingSize is what a direction has instead of a copyBuffer when it was silent for
-	// bufferedFor.
+	// bufferedFor, or half of it.
 	waitingSize = 1 << 10
 	bufferedFor = time.Second
 	// leadFor is how long the first bytes are waited for of a client that may wait for the server.
@@ -136,11 +136,15 @@ func (c *copying) copy(to, from net.Conn, lead lead, count *atomic.Int64) {
 	waiting := make([]byte, waitingSize)
 	large := c.borrow()
 	defer func() { c.giveBack(large) }()
+	var until time.Time // when the large buffer is given back
 	for {
 		space := waiting
 		if large != nil {
 			space = large[:]
-			c.readBy(from, time.Now().Add(lead.patience()))
+			if now := time.Now(); until.Sub(now) < bufferedFor/2 {
+				until = now.Add(lead.patience())
+				c.readBy(from, until)
+			}
 		}
 		n, err := from.Read(space)
 		if n > 0 {
@@ -157,8 +161,8 @@ func (c *copying) copy(to, from net.Conn, lead lead, count *atomic.Int64) {
 		switch {
 		case silent:
 			c.giveBack(large)
-			large = nil
-			c.readBy(from, time.Time{})
+			large, until = nil, time.Time{}
+			c.readBy(from, until)
 		case errors.Is(err, io.EOF):
 			if closeWrite(to) != nil {
 				c.fail()

@@ -21,7 +21,7 @@ func TestCopiesGoOnAfterSilence(t *testing.T) {
 		running.Go(func() { _, _ = io.Copy(backend, backend) })
 		for _, size := range []int{5, waitingSize - 1, waitingSize, waitingSize + 1, 100 << 10} {
 			for _, pause := range []time.Duration{0, 2 * bufferedFor} {
-				time.Sleep(pause)
+				<-time.NewTimer(pause).C
 				sent := bytes.Repeat([]byte{'a'}, size)
 				running.Go(func() { _, _ = client.Write(sent) })
 				got := make([]byte, size)
@@ -53,7 +53,7 @@ func TestTheHeaderWaitsForClientsThatSpeakFirst(t *testing.T) {
 				n, _ := backend.Read(b)
 				got = string(b[:n])
 			})
-			time.Sleep(2 * bufferedFor)
+			<-time.NewTimer(2 * bufferedFor).C
 			synctest.Wait()
 			if want := map[bool]string{false: "header ", true: ""}[first]; got != want {
 				t.Errorf("before the client speaks, the upstream has %q, want %q", got, want)

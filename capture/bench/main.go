@@ -28,6 +28,7 @@ type options struct {
 	rounds      int
 	per         time.Duration
 	connections int
+	idle        int
 	role        string
 	listen, to  string
 	tls         bool
@@ -50,6 +51,7 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&o.rounds, "rounds", 3, "how often each is measured")
 	flags.DurationVar(&o.per, "per", 3*time.Second, "duration of one measurement")
 	flags.IntVar(&o.connections, "connections", 64, "connections of the client")
+	flags.IntVar(&o.idle, "idle", 2000, "idle connections whose memory is measured; 0 is not at all")
 	flags.StringVar(&o.role, "role", "", "run as \"backend\" or \"capture\" (used by the command itself)")
 	flags.StringVar(&o.listen, "listen", "", "address of the role")
 	flags.StringVar(&o.to, "to", "", "backend of the role")
@@ -102,6 +104,11 @@ func (o *options) compare(ctx context.Context, out io.Writer) error {
 	defer capture.stop()
 	candidates = append(candidates, capture)
 
+	if o.idle > 0 {
+		if err := o.compareIdle(ctx, out, candidates); err != nil {
+			return err
+		}
+	}
 	for _, load := range []struct{ name, header string }{
 		{"small requests, keep-alive", ""},
 		{"small requests, a connection each", "Connection: close"},
