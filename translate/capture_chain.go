@@ -89,10 +89,11 @@ func isPassthrough(cluster string) bool {
 // forwardsAsIs tells whether a route takes every request and changes nothing of it.
 func forwardsAsIs(r *routepb.Route) bool {
 	m, a := r.GetMatch(), r.GetRoute()
-	return m.GetPrefix() == "/" && len(m.GetHeaders())+len(m.GetQueryParameters()) == 0 && m.GetRuntimeFraction() == nil &&
+	return m.GetPrefix() == "/" && len(m.GetHeaders())+len(m.GetQueryParameters())+len(m.GetCookies())+len(m.GetDynamicMetadata())+len(m.GetFilterState()) == 0 &&
+		m.GetRuntimeFraction() == nil && m.GetGrpc() == nil && m.GetTlsContext() == nil &&
 		len(r.GetRequestHeadersToAdd())+len(r.GetRequestHeadersToRemove())+len(r.GetResponseHeadersToAdd())+
 			len(r.GetResponseHeadersToRemove())+len(r.GetTypedPerFilterConfig()) == 0 &&
-		a.GetPrefixRewrite() == "" && a.GetRegexRewrite() == nil && a.GetHostRewriteSpecifier() == nil && len(a.GetRequestMirrorPolicies()) == 0
+		!rewritesPath(a) && a.GetHostRewriteSpecifier() == nil && len(a.GetRequestMirrorPolicies()) == 0
 }
 
 // captureCompiler makes capture's part of a listener.
@@ -116,7 +117,7 @@ func (x *captureCompiler) filterChain(d *chainDraft) *FilterChain {
 	case d.HTTP && c.NotServed == "":
 		out.HTTP = &HTTPProxy{TLS: c.Terminated}
 	case d.HTTP && d.passthrough != "":
-		out.TCP = &TCPProxy{Clusters: []TCPCluster{x.tcpCluster(tcpDestination{d.passthrough, 1}, &tcpDraft{}, report)}}
+		out.TCP = &TCPProxy{Clusters: []TCPCluster{x.tcpCluster(tcpDestination{d.passthrough, 1}, &tcpDraft{attempts: 1}, report)}}
 	case d.HTTP:
 		out.Refused = c.NotServed
 		return out

@@ -200,7 +200,7 @@ func actionCodes() []CodeInfo {
 		{
 			codeHTTP2Downgraded, SeverityInfo,
 			"gRPC requests are sent in HTTP/2, all others in HTTP/1.1",
-			"nginx speaks HTTP/2 to upstreams for gRPC only. A server that understands nothing but HTTP/2 fails on other requests.",
+			"nginx speaks HTTP/2 to upstreams for gRPC only. A server that understands nothing but HTTP/2 fails on other requests. Where a route rewrites the path of gRPC requests, escapes in the new path are escaped again.",
 		},
 		{
 			codeCircuitBreaker, SeverityWarning,

@@ -32,82 +32,92 @@ import (
 // TestRandomRoutesDoWhatEnvoyDoes compares random route configurations, of everything that istiod
 // emits, with Envoy. A failure is shown with the smallest part of the configuration that has it.
 func TestRandomRoutesDoWhatEnvoyDoes(t *testing.T) {
-	const requests = 40
+	const requests, aimed = 24, 3 // for each route
 	report := difftest.NewReport()
-	for i := range *pairs / 3 / requests {
-		random := newRandom(ofGenerated, uint64(i))
-		config := (&generator{Rand: random, tb: t}).config()
-		w := generatedWorld(t, config)
+	for i := uint64(0); report.Pairs < *pairs/3; i++ {
+		random := newRandom(ofGenerated, i)
+		configuration := (&generator{Rand: random, tb: t}).world()
+		w := generatedWorld(t, configuration)
 		before := len(report.Failures)
 		w.Run(random, requests, report)
+		w.RunRoutes(random, aimed, report)
 		if len(report.Failures) > before {
-			failure, small := shrink(t, report.Failures[before], config)
+			failure := shrink(t, report.Failures[before], configuration)
 			t.Log(report)
-			t.Fatalf("configuration %d: %s\n%s", i, failure, prototext.Format(small))
+			t.Fatalf("configuration %d, profile %s: %s\n%s%s", i, configuration.profile.Name(), failure,
+				prototext.Format(configuration.manager), prototext.Format(configuration.config))
 		}
 	}
 	check(t, report)
 }
 
 // clusterNames are those that random routes name. One of them does not exist.
-func clusterNames() []string { return []string{"c0", "c1", "c2", "h2", "empty", "missing"} }
+func clusterNames() []string { return []string{"c0", "c1", "c2", "h2", "hash", "empty", "missing"} }
 
-func generatedWorld(tb testing.TB, config *routepb.RouteConfiguration) *difftest.World {
+func generatedWorld(tb testing.TB, c *generated) *difftest.World {
 	tb.Helper()
-	w, err := difftest.NewWorld("generated", generatedSnapshot(tb, config), translate.Options{Profile: translate.Mesh()})
+	w, err := difftest.NewWorld("generated", generatedSnapshot(tb, c), translate.Options{Profile: c.profile})
 	if err != nil {
-		tb.Fatalf("%v\n%s", err, prototext.Format(config))
+		tb.Fatalf("%v\n%s", err, prototext.Format(c.config))
 	}
 	return w
 }
 
-// generatedSnapshot serves a configuration, with clusters for it.
-func generatedSnapshot(tb testing.TB, config *routepb.RouteConfiguration) *xds.Snapshot {
+func generatedSnapshot(tb testing.TB, c *generated) *xds.Snapshot {
 	tb.Helper()
-	resources := []*xds.Resource{newListener(tb, config.GetName()), translate.NewResource(tb, config.GetName(), config)}
-	for _, name := range clusterNames() {
-		if name == "missing" {
-			continue
-		}
-		c := &clusterpb.Cluster{
-			Name: name, ConnectTimeout: durationpb.New(10 * time.Second), ClusterDiscoveryType: &clusterpb.Cluster_Type{Type: clusterpb.Cluster_STATIC},
-			LoadAssignment: &endpointpb.ClusterLoadAssignment{ClusterName: name},
-		}
-		if name != "empty" {
-			c.LoadAssignment.Endpoints = []*endpointpb.LocalityLbEndpoints{{LbEndpoints: []*endpointpb.LbEndpoint{{
-				HostIdentifier: &endpointpb.LbEndpoint_Endpoint{Endpoint: &endpointpb.Endpoint{Address: &corepb.Address{
-					Address: &corepb.Address_SocketAddress{SocketAddress: &corepb.SocketAddress{
-						Address: "10.1.2.3", PortSpecifier: &corepb.SocketAddress_PortValue{PortValue: 8080},
-					}},
-				}}},
-			}}}}
-		}
-		if name == "h2" {
-			c.Http2ProtocolOptions = &corepb.Http2ProtocolOptions{} //nolint:staticcheck // shorter than the extension
-		}
-		resources = append(resources, translate.NewResource(tb, name, c))
+	resources := []*xds.Resource{
+		newListener(tb, c.manager, c.profile.Name() == translate.Gateway().Name()), translate.NewResource(tb, c.config.GetName(), c.config),
+	}
+	for _, cluster := range c.clusters {
+		resources = append(resources, translate.NewResource(tb, cluster.GetName(), cluster))
 	}
 	return new(xds.Snapshot).With(resources, nil)
 }
 
+// newCluster has one endpoint, unless it is the empty one.
+func newCluster(name string) *clusterpb.Cluster {
+	c := &clusterpb.Cluster{
+		Name: name, ConnectTimeout: durationpb.New(10 * time.Second), ClusterDiscoveryType: &clusterpb.Cluster_Type{Type: clusterpb.Cluster_STATIC},
+		LoadAssignment: &endpointpb.ClusterLoadAssignment{ClusterName: name},
+	}
+	if name != "empty" {
+		c.LoadAssignment.Endpoints = []*endpointpb.LocalityLbEndpoints{{LbEndpoints: []*endpointpb.LbEndpoint{{
+			HostIdentifier: &endpointpb.LbEndpoint_Endpoint{Endpoint: &endpointpb.Endpoint{Address: &corepb.Address{
+				Address: &corepb.Address_SocketAddress{SocketAddress: &corepb.SocketAddress{
+					Address: "10.1.2.3", PortSpecifier: &corepb.SocketAddress_PortValue{PortValue: 8080},
+				}},
+			}}},
+		}}}}
+	}
+	if name == "h2" {
+		c.Http2ProtocolOptions = &corepb.Http2ProtocolOptions{} //nolint:staticcheck // shorter than the extension
+	}
+	return c
+}
+
 // shrink removes what the failure does not need.
-func shrink(t *testing.T, f difftest.Failure, config *routepb.RouteConfiguration) (difftest.Failure, *routepb.RouteConfiguration) {
+func shrink(t *testing.T, f difftest.Failure, c *generated) difftest.Failure {
 	t.Helper()
-	config = proto.CloneOf(config)
+	config := c.config
 	// try reports whether the failure is still there after an edit, which is undone otherwise.
 	try := func(edit func()) bool {
-		saved := proto.CloneOf(config)
+		savedConfig, savedManager := proto.CloneOf(config), proto.CloneOf(c.manager)
 		edit()
 		report := difftest.NewReport()
-		generatedWorld(t, config).Repeat(f, report)
+		generatedWorld(t, c).Repeat(f, report)
 		if len(report.Failures) == 0 {
 			proto.Reset(config)
-			proto.Merge(config, saved)
+			proto.Merge(config, savedConfig)
+			c.manager = savedManager
 			return false
 		}
 		f = report.Failures[0]
 		return true
 	}
+	for i := range slices.Backward(c.manager.GetHttpFilters()) {
+		try(func() { c.manager.HttpFilters = slices.Delete(c.manager.GetHttpFilters(), i, i+1) })
+	}
+	try(func() { c.manager.AccessLog = nil })
 	for i := range slices.Backward(config.GetVirtualHosts()) {
 		if try(func() { config.VirtualHosts = slices.Delete(config.GetVirtualHosts(), i, i+1) }) {
 			continue
@@ -121,7 +131,12 @@ func shrink(t *testing.T, f difftest.Failure, config *routepb.RouteConfiguration
 				func(r *routepb.Route) { r.TypedPerFilterConfig = nil },
 				func(r *routepb.Route) { r.RequestHeadersToAdd, r.RequestHeadersToRemove = nil, nil },
 				func(r *routepb.Route) { r.ResponseHeadersToAdd, r.ResponseHeadersToRemove = nil, nil },
-				func(r *routepb.Route) { r.Match.Headers = nil },
+				func(r *routepb.Route) { r.Match.Headers, r.Match.Cookies = nil, nil },
+				func(r *routepb.Route) {
+					if a := r.GetRoute(); a != nil {
+						a.HashPolicy, a.RequestMirrorPolicies = nil, nil
+					}
+				},
 				func(r *routepb.Route) { r.Match.QueryParameters = nil },
 				func(r *routepb.Route) { r.Match.RuntimeFraction = nil },
 			} {
@@ -129,7 +144,7 @@ func shrink(t *testing.T, f difftest.Failure, config *routepb.RouteConfiguration
 			}
 		}
 	}
-	return f, config
+	return f
 }
 
 // generator makes configurations.
@@ -200,6 +215,12 @@ func (g *generator) route(name string) *routepb.Route {
 	if g.chance(12) {
 		r.TypedPerFilterConfig["envoy.filters.http.cors"] = pack(g.tb, g.cors())
 	}
+	if g.chance(12) {
+		r.TypedPerFilterConfig[filterSession] = pack(g.tb, g.session())
+	}
+	if g.chance(5) {
+		r.TypedPerFilterConfig[filterRateLimit] = pack(g.tb, g.rateLimit(70))
+	}
 	return r
 }
 
@@ -238,6 +259,9 @@ func (g *generator) match() *routepb.RouteMatch {
 	}
 	if g.chance(15) {
 		m.QueryParameters = append(m.QueryParameters, g.query())
+	}
+	if g.chance(5) {
+		m.Cookies = append(m.Cookies, g.cookie())
 	}
 	if g.chance(6) {
 		m.RuntimeFraction = &corepb.RuntimeFractionalPercent{DefaultValue: g.fraction()}
@@ -312,7 +336,7 @@ func (g *generator) action() *routepb.RouteAction {
 		a.ClusterSpecifier = &routepb.RouteAction_Cluster{Cluster: pick(g, clusterNames()...)}
 	} else {
 		weighted := &routepb.WeightedCluster{}
-		names := clusterNames()[:4]
+		names := clusterNames()[:5]
 		g.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
 		own := g.chance(40)
 		for i := range 2 + g.IntN(2) {
@@ -349,6 +373,7 @@ func (g *generator) action() *routepb.RouteAction {
 	if g.chance(30) {
 		a.RetryPolicy = g.retries()
 	}
+	g.more(a)
 	return a
 }
 

@@ -39,6 +39,7 @@ const (
 	ofGenerated
 	ofSimulations
 	ofFixtures
+	ofRunning
 )
 
 func newRandom(test, n uint64) *rand.Rand { return rand.New(rand.NewPCG(*seed, test<<32|n)) }
@@ -136,7 +137,7 @@ func actionSnapshot(t *testing.T, parts map[string][]byte) *xds.Snapshot {
 	route.Name, vhost.Name, config.Name = "route", "vhost", "80"
 	vhost.Domains, vhost.Routes = []string{"a.example", "*"}, []*routepb.Route{route}
 	config.VirtualHosts, config.IgnorePortInHostMatching = []*routepb.VirtualHost{vhost}, true
-	resources := []*xds.Resource{translate.NewResource(t, "80", config), newListener(t, "80")}
+	resources := []*xds.Resource{translate.NewResource(t, "80", config), newListener(t, newManager(t, "80"), false)}
 	for _, raw := range translate.DecodeList(t, parts["clusters.yaml"]) {
 		c := &clusterpb.Cluster{}
 		translate.DecodeYAML(t, raw, c)
@@ -154,23 +155,25 @@ func pack(tb testing.TB, m proto.Message) *anypb.Any {
 	return a
 }
 
-// newListener is one for 0.0.0.0:80 with the filters that istiod configures.
-func newListener(tb testing.TB, rds string) *xds.Resource {
+// newManager has the filters that istiod configures.
+func newManager(tb testing.TB, rds string) *http_connection_managerpb.HttpConnectionManager {
 	tb.Helper()
-	filter := func(name string, m proto.Message) *http_connection_managerpb.HttpFilter {
-		return &http_connection_managerpb.HttpFilter{Name: name, ConfigType: &http_connection_managerpb.HttpFilter_TypedConfig{TypedConfig: pack(tb, m)}}
-	}
-	hcm := &http_connection_managerpb.HttpConnectionManager{
+	return &http_connection_managerpb.HttpConnectionManager{
 		StatPrefix: "http", NormalizePath: wrapperspb.Bool(true),
 		RouteSpecifier: &http_connection_managerpb.HttpConnectionManager_Rds{Rds: &http_connection_managerpb.Rds{RouteConfigName: rds}},
 		HttpFilters: []*http_connection_managerpb.HttpFilter{
-			filter("envoy.filters.http.fault", &faultpb.HTTPFault{}),
-			filter("envoy.filters.http.cors", &corspb.Cors{}),
-			filter("envoy.filters.http.router", &routerpb.Router{}),
+			httpFilter(tb, "envoy.filters.http.fault", &faultpb.HTTPFault{}),
+			httpFilter(tb, "envoy.filters.http.cors", &corspb.Cors{}),
+			httpFilter(tb, "envoy.filters.http.router", &routerpb.Router{}),
 		},
 	}
+}
+
+// newListener is one for 0.0.0.0:80. Those of gateways are bound to the port.
+func newListener(tb testing.TB, hcm *http_connection_managerpb.HttpConnectionManager, bound bool) *xds.Resource {
+	tb.Helper()
 	return translate.NewResource(tb, "0.0.0.0_80", &listenerpb.Listener{
-		Name: "0.0.0.0_80", BindToPort: wrapperspb.Bool(false), TrafficDirection: corepb.TrafficDirection_OUTBOUND,
+		Name: "0.0.0.0_80", BindToPort: wrapperspb.Bool(bound), TrafficDirection: corepb.TrafficDirection_OUTBOUND,
 		Address: &corepb.Address{Address: &corepb.Address_SocketAddress{SocketAddress: &corepb.SocketAddress{
 			Address: "0.0.0.0", PortSpecifier: &corepb.SocketAddress_PortValue{PortValue: 80},
 		}}},

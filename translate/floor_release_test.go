@@ -119,8 +119,8 @@ func TestNothingIsEmittedThatTheReleaseDoesNotHave(t *testing.T) {
 		}
 	}
 	for i := range 50 {
-		config := (&generator{Rand: rand.New(rand.NewPCG(*seed, uint64(i))), tb: t}).config()
-		n.try(t, fmt.Sprintf("random configuration %d", i), generatedSnapshot(t, config), translate.Options{}, direct)
+		c := (&generator{Rand: rand.New(rand.NewPCG(*seed, uint64(i))), tb: t}).world()
+		n.try(t, fmt.Sprintf("random configuration %d", i), generatedSnapshot(t, c), translate.Options{}, direct)
 	}
 	for _, version := range releases() {
 		t.Logf("APISIX %s: %d objects", version, n[version])

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"slices"
 	"time"
 
 	routepb "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -59,6 +60,9 @@ func compileForward(rx *routeContext, action *routepb.RouteAction) []branch {
 	policies := action.GetHashPolicy()
 	session := sessionOf(rx)
 	if session != nil {
+		if len(policies) > 0 && slices.ContainsFunc(destinations, func(d destination) bool { return d.facts.hashes }) {
+			rx.report(codeHashPolicy, "route.hash_policy", "the persistent session takes the place of it and of its cookie")
+		}
 		policies = []*routepb.RouteAction_HashPolicy{session.policy}
 	}
 	for i := range destinations {
@@ -74,6 +78,9 @@ func compileForward(rx *routeContext, action *routepb.RouteAction) []branch {
 		}
 	}
 	if f.sharesRoute(destinations) {
+		if f.cookie != nil && slices.ContainsFunc(destinations, func(d destination) bool { return !d.facts.hashes }) {
+			rx.report(codeHashPolicy, "route.hash_policy", "clients of destinations that do not hash get the cookie as well")
+		}
 		return f.branches(destinations, "", nil)
 	}
 	return f.slices(destinations)

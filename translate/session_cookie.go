@@ -29,9 +29,14 @@ type sessionCookie struct {
 // cookieOfPolicies returns the first cookie among the hash policies that is to be set, with the key
 // that takes its place in hash; nil where there is none, or none that APISIX can set.
 func cookieOfPolicies(rx *routeContext, policies []*routepb.RouteAction_HashPolicy, hash string) *sessionCookie {
+	var cookie *sessionCookie
 	for i, p := range policies {
 		c := p.GetCookie()
 		if c.GetTtl() == nil || !isHashKey(c.GetName()) {
+			continue
+		}
+		if cookie != nil {
+			rx.report(codeHashPolicy, "route.hash_policy["+strconv.Itoa(i)+"].cookie.ttl", "the cookie "+strconv.Quote(c.GetName())+" is not set, one before it is")
 			continue
 		}
 		line := cookieLine(c)
@@ -44,9 +49,9 @@ func cookieOfPolicies(rx *routeContext, policies []*routepb.RouteAction_HashPoli
 		if combination, ok := strings.CutPrefix(hash, hashCombination+":"); ok {
 			first = strings.Replace(combination, apisix.Var("cookie_"+c.GetName()), id, 1)
 		}
-		return &sessionCookie{variable: "cookie_" + c.GetName(), line: "set-cookie: " + line, first: hashCombination + ":" + first}
+		cookie = &sessionCookie{variable: "cookie_" + c.GetName(), line: "set-cookie: " + line, first: hashCombination + ":" + first}
 	}
-	return nil
+	return cookie
 }
 
 // cookieLine follows Envoy, without the quotes around the value, which nginx would take for a part of
@@ -70,7 +75,7 @@ func cookieLine(c *routepb.RouteAction_HashPolicy_Cookie) string {
 	return b.String()
 }
 
-// withoutSession returns the branches for requests without the cookie; none where no destination
+// withoutSession returns the branches for requests without the cookie, or with an empty one; none where no destination
 // hashes, because then Envoy sets none either.
 func (f *forwarding) withoutSession(ds []destination, suffix string, vars apisix.Vars) []branch {
 	if f.cookie == nil || !slices.ContainsFunc(ds, func(d destination) bool { return d.facts.hashes }) {
@@ -78,7 +83,7 @@ func (f *forwarding) withoutSession(ds []destination, suffix string, vars apisix
 	}
 	first := *f
 	first.hash, first.cookie = f.cookie.first, nil
-	out := first.branches(ds, joinSuffix("new-session", suffix), slices.Concat(apisix.List(apisix.Absent(f.cookie.variable)), vars))
+	out := first.branches(ds, joinSuffix("new-session", suffix), slices.Concat(apisix.List(apisix.NotMatch(f.cookie.variable, ".")), vars))
 	for i, b := range out {
 		if b.upstream != nil {
 			out[i] = b.plus(pluginResponseRewrite, addResponseHeader(b.plugins[pluginResponseRewrite], f.cookie.line))

@@ -100,6 +100,11 @@ func (p *pluginRun) responseRewrite() {
 		headerLines(p.d.Response).set("location", p.d.Location)
 	}
 	config, ok := p.active(name)
+	if !ok || runsBeforeGRPCWeb(config) {
+		defer p.grpcWebResponse()
+	} else {
+		p.grpcWebResponse()
+	}
 	if !ok {
 		return
 	}

@@ -19,6 +19,8 @@ type pluginRun struct {
 	plugins Plugins
 	// upstreamID is traffic-split's choice.
 	upstreamID string
+	// rewritten tells that proxy-rewrite has made another path.
+	rewritten bool
 }
 
 // decide fills in what happens to a request that a route has matched.
@@ -53,6 +55,7 @@ func (e *Evaluator) decide(d *Decision, entry *routeEntry, vars *requestVars) {
 		{"forward-auth", run.forwardAuth},       // access, 2002
 		{"workflow", run.workflow},              // access, 1006
 		{"traffic-split", run.trafficSplit},     // access, 966
+		{"grpc-web", run.grpcWeb},               // access, 505
 	}
 	for _, step := range steps {
 		if config, ok := run.active(step.name); ok {
@@ -63,6 +66,13 @@ func (e *Evaluator) decide(d *Decision, entry *routeEntry, vars *requestVars) {
 		}
 	}
 	e.forward(d, entry, run.upstreamID)
+	if run.rewritten && d.Upstream != nil && strings.HasPrefix(d.Upstream.Scheme, "grpc") {
+		// nginx's gRPC module takes the encoded path for a decoded one, and encodes it.
+		path, query, hasQuery := strings.Cut(d.URI, "?")
+		if d.URI = strings.ReplaceAll(path, "%", "%25"); hasQuery {
+			d.URI += "?" + query
+		}
+	}
 }
 
 func (d *Decision) answer(by string, status int) {

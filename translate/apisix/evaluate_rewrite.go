@@ -59,6 +59,7 @@ func (p *pluginRun) proxyRewrite(config json.RawMessage) {
 		p.d.URI = uri
 		return
 	}
+	p.rewritten = true
 	path, query, hasQuery := strings.Cut(uri, "?")
 	if !separatorEscaped {
 		path, hasQuery = uri, false

@@ -198,13 +198,24 @@ func decodeArg(s string) string {
 	return decoded
 }
 
-// cookie returns a cookie's value; the last of several.
-func (v *requestVars) cookie(name string) any {
-	var value any
-	for pair := range strings.SplitSeq(v.headers["cookie"], ";") {
-		if key, s, ok := strings.Cut(strings.Trim(pair, " \t"), "="); ok && key == name {
-			value = s
+// cookie returns a cookie's value.
+func (v *requestVars) cookie(name string) any { return found(Cookies(v.headers["cookie"]), name) }
+
+// Cookies reads a Cookie header as lua-resty-cookie does, for all of APISIX: white space ends a value, a
+// pair without "=" is a part of the next one's name, quotes are kept, and of a repeated name the last
+// value counts.
+func Cookies(header string) map[string]string {
+	out := map[string]string{}
+	for {
+		name, rest, ok := strings.Cut(strings.TrimLeft(header, " \t"), "=")
+		if !ok {
+			return out
 		}
+		end := strings.IndexAny(rest, "; \t")
+		if end < 0 {
+			out[name] = rest
+			return out
+		}
+		out[name], header = rest[:end], rest[end+1:]
 	}
-	return value
 }

@@ -1,6 +1,7 @@
 package difftest
 
 import (
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,6 +69,10 @@ func rules() map[translate.Code]rule {
 		"client_certificate_host":          {aboutListener, isHostOfAnotherCertificate},
 		"client_certificate_header":        {aboutListener, isHeader("x-forwarded-client-cert")},
 		"setting_ignored":                  {aboutChainOrRoute, ignoredSetting},
+		"hash_policy_unsupported":          {aboutEitherRoute, isCookieOfOthers},
+		"grpc_web_approximate":             {aboutListener, isGRPCWebHeader},
+		"http2_downgraded":                 {aboutCluster, isEscapedAgain},
+		"persistent_session_approximate":   {aboutEitherRoute, isStaleSession},
 
 		// Access that cannot be told exactly is refused.
 		"authorization_header_name": {aboutChainOrRoute, isAnswer403},
@@ -109,6 +114,10 @@ func (w *World) reports(code string) bool {
 
 func aboutListener(_ *outcome, d translate.Diagnostic) bool {
 	return strings.HasPrefix(d.Resource, "Listener ") // one listener may stand for several
+}
+
+func aboutCluster(o *outcome, d translate.Diagnostic) bool {
+	return d.Resource == "Cluster "+o.envoyDecision.Cluster
 }
 
 func aboutEnvoysRoute(o *outcome, d translate.Diagnostic) bool {
@@ -196,6 +205,45 @@ func isHeader(name string) func(*outcome, translate.Diagnostic, difference) bool
 	return func(_ *outcome, _ translate.Diagnostic, diff difference) bool {
 		return diff.aspect == aspectRequestHeader && diff.name == name
 	}
+}
+
+// isEscapedAgain is for rewritten paths of gRPC requests.
+func isEscapedAgain(o *outcome, _ translate.Diagnostic, diff difference) bool {
+	return diff.aspect == aspectPath && o.apisixDecision.Upstream.Scheme == "grpc" && strings.Contains(diff.apisx, "%25")
+}
+
+// isGRPCWebHeader is for the headers that tell gRPC-Web from gRPC. nginx sets two of them itself, and
+// only what is a POST to a cluster that speaks gRPC is translated.
+func isGRPCWebHeader(o *outcome, _ translate.Diagnostic, diff difference) bool {
+	switch {
+	case diff.aspect != aspectRequestHeader:
+		return false
+	case diff.name == "te" || diff.name == "grpc-accept-encoding":
+		return true
+	}
+	return diff.name == "content-type" && (o.envoy.Method != http.MethodPost || o.apisixDecision.Upstream.Scheme != "grpc")
+}
+
+// isCookieOfOthers is for cookies that some destinations of a route need, and for one of several.
+func isCookieOfOthers(_ *outcome, d translate.Diagnostic, diff difference) bool {
+	return diff.aspect == aspectResponseHeader && diff.name == "set-cookie" &&
+		(strings.Contains(d.Message, "cookie") || strings.Contains(d.Message, "combined"))
+}
+
+// isStaleSession is for responses to requests whose session names an endpoint that there is not: Envoy
+// begins another one.
+func isStaleSession(o *outcome, d translate.Diagnostic, diff difference) bool {
+	if diff.aspect != aspectResponseHeader {
+		return false
+	}
+	if diff.name == "set-cookie" {
+		return strings.Contains(d.Message, "cookie") && headerOf(o.envoy.Headers, "cookie")
+	}
+	return namesHeader(o, d, diff) && headerOf(o.envoy.Headers, diff.name)
+}
+
+func headerOf(headers []envoytest.Header, name string) bool {
+	return slices.ContainsFunc(headers, func(h envoytest.Header) bool { return strings.EqualFold(h.Name, name) })
 }
 
 // namesHeader is for codes whose message quotes the header.

@@ -83,6 +83,7 @@ func (g *generator) host() string {
 	if strings.Count(host, ":") > 1 && !strings.HasPrefix(host, "[") {
 		host = "[" + host + "]"
 	}
+	host = strings.Trim(host, " \t") // which is not part of a header's value
 	if g.chance(75) {
 		return host
 	}

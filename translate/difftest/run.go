@@ -180,6 +180,12 @@ func (w *World) inForm(o *outcome, normal envoytest.Request) comparison {
 	as.envoyDecision.Host, as.apisixDecision.Host = normalHost(as.envoyDecision.Host), normalHost(as.apisixDecision.Host)
 	as.apisixDecision.URI = normalTarget(as.apisixDecision.URI)
 	as.apisixDecision.Location = normalLocation(as.apisixDecision.Location)
+	if cookies := linesOf(normal.Headers)["cookie"]; !slices.Equal(cookies, linesOf(joinedLines(o.envoy.Headers))["cookie"]) {
+		// The header that is forwarded is that of the request itself.
+		as.envoyDecision.Headers = slices.DeleteFunc(slices.Clone(as.envoyDecision.Headers), func(h envoytest.Header) bool { return h.Name == "cookie" })
+		as.apisixDecision.Headers = maps.Clone(as.apisixDecision.Headers)
+		delete(as.apisixDecision.Headers, "cookie")
+	}
 	return comparison{&as, compare(&as)}
 }
 

@@ -8,7 +8,10 @@ import (
 	listenerpb "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routepb "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	corspb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
+	grpcwebpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_web/v3"
 	http_connection_managerpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	sessionheaderpb "github.com/envoyproxy/go-control-plane/envoy/extensions/http/stateful_session/header/v3"
+	httppb "github.com/envoyproxy/go-control-plane/envoy/type/http/v3"
 	matcherpb "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -118,6 +121,17 @@ func (v *vocabulary) walk(m protoreflect.Message) {
 		}
 		v.headers = append(v.headers, words{name: "access-control-request-method", values: []string{"GET", "PUT", ""}})
 		v.methods = append(v.methods, "OPTIONS", "OPTIONS")
+	case *httppb.Cookie:
+		v.cookies = append(v.cookies, words{name: m.GetName(), values: []string{"x", "10.1.2.3:8080"}})
+	case *routepb.RouteAction_HashPolicy_Cookie:
+		v.cookies = append(v.cookies, words{name: m.GetName(), values: []string{"x", ""}})
+	case *routepb.RouteAction_HashPolicy_Header:
+		v.headers = append(v.headers, words{name: strings.ToLower(m.GetHeaderName()), values: []string{"x"}})
+	case *sessionheaderpb.HeaderBasedSessionState:
+		v.headers = append(v.headers, words{name: strings.ToLower(m.GetName()), values: []string{"x", "MTAuMS4yLjM6ODA4MA=="}})
+	case *grpcwebpb.GrpcWeb:
+		v.headers = append(v.headers, words{name: "content-type", values: []string{"application/grpc-web", "application/grpc-web-text+proto", "application/grpc-web;x"}})
+		v.methods = append(v.methods, "POST")
 	case *corepb.HeaderValueOption:
 		v.changed = append(v.changed, strings.ToLower(m.GetHeader().GetKey()))
 	case *http_connection_managerpb.HttpConnectionManager:

@@ -141,8 +141,25 @@ func (s *Stream) encode(upstream []Header, own ...Header) {
 			s.mutate(response, m, response)
 		}
 	}
+	if s.decision.Outcome == Forward {
+		s.encodeForwarded(response)
+	}
 	s.encodeCORS(response)
 	s.decision.Response = response.plain()
+}
+
+// encodeForwarded is what filters make of the response of an endpoint.
+func (s *Stream) encodeForwarded(response *headerMap) {
+	for _, h := range s.session {
+		if h.Name == "set-cookie" {
+			response.add(h.Name, h.Value)
+		} else {
+			response.set(h.Name, h.Value)
+		}
+	}
+	if s.grpcWeb {
+		response.set("content-type", Unpredictable) // depends on what the endpoint answers
+	}
 }
 
 // describe adds what the route says beyond where the request goes.

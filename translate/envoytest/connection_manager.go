@@ -39,6 +39,10 @@ type Stream struct {
 	config *routeConfig
 	route  *selectedRoute // nil without a route
 	cors   corsState
+	// session is what the session filter adds to responses of endpoints, grpcWeb tells that the response
+	// is translated.
+	session []Header
+	grpcWeb bool
 }
 
 // serve takes a request through the connection manager.

@@ -6,6 +6,7 @@ import (
 	corspb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	faultpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	rbacfilterpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
+	statefulpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/stateful_session/v3"
 	http_connection_managerpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -17,6 +18,7 @@ type httpFilter struct {
 	disabled      bool
 	rules         *rbacpb.RBAC
 	fault         *faultpb.HTTPFault
+	session       *statefulpb.StatefulSession
 }
 
 func newHTTPFilter(f *http_connection_managerpb.HttpFilter) *httpFilter {
@@ -29,6 +31,7 @@ func newHTTPFilter(f *http_connection_managerpb.HttpFilter) *httpFilter {
 		}
 	}
 	out.fault = decode[faultpb.HTTPFault](config)
+	out.session = decode[statefulpb.StatefulSession](config)
 	return out
 }
 
@@ -71,6 +74,10 @@ func (s *Stream) runFilters() {
 			s.runFault(fault)
 		case "envoy.extensions.filters.http.cors.v3.Cors":
 			s.runCORS(corsPolicies(configs))
+		case "envoy.extensions.filters.http.stateful_session.v3.StatefulSession":
+			s.runSession(f, configs)
+		case "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb":
+			s.runGRPCWeb()
 		case "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
 			"envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
 			"RBAC with a matcher tree":
