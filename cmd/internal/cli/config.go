@@ -43,7 +43,7 @@ func resolve(flags *pflag.FlagSet, getenv func(string) string) (origins, error) 
 		if from[f.Name] != "default" {
 			return
 		}
-		if err := flags.Set(f.Name, value); err != nil {
+		if err := set(flags, f, value); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %s: %w", source, f.Name, err))
 		}
 		from[f.Name] = source
@@ -77,6 +77,14 @@ func resolve(flags *pflag.FlagSet, getenv func(string) string) (origins, error) 
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return from, errors.Join(errs...)
+}
+
+// set gives a flag a value. An empty list is one without elements, and not one empty element.
+func set(flags *pflag.FlagSet, f *pflag.Flag, value string) error {
+	if list, ok := f.Value.(pflag.SliceValue); ok && value == "" {
+		return list.Replace(nil)
+	}
+	return flags.Set(f.Name, value)
 }
 
 // configurable tells whether a flag is a setting, and not about this one call.

@@ -92,7 +92,8 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 	if err != nil {
 		return usageError{err}
 	}
-	child, err := o.mode.config(o.translation.apisixOptions, o.capture.ports, o.prefix, a.stdout, a.stderr)
+	isGateway := node.Type == xds.NodeRouter
+	child, err := o.mode.config(o.translation.apisixOptions, o.capture.ports, o.prefix, isGateway, a.stdout, a.stderr)
 	if err != nil {
 		return usageError{err}
 	}

@@ -19,6 +19,7 @@ type modeOptions struct {
 	status, prometheus      string
 	stopTime                time.Duration
 	plugins                 []string
+	http, https             []uint
 }
 
 func (o *modeOptions) add(f *pflag.FlagSet) {
@@ -29,11 +30,13 @@ func (o *modeOptions) add(f *pflag.FlagSet) {
 	f.StringVar(&o.status, "apisix-status", "127.0.0.1:7085", "`address` of APISIX's readiness (mode sidecar)")
 	f.StringVar(&o.prometheus, "apisix-metrics", "0.0.0.0:15090", "`address` of APISIX's metrics, /stats/prometheus (mode sidecar)")
 	f.DurationVar(&o.stopTime, "apisix-stop-time", 5*time.Second, "`duration` that requests in flight have when APISIX is stopped; then it is killed (mode sidecar)")
+	f.UintSliceVar(&o.http, "http-ports", nil, "`ports` on which a gateway serves HTTP (mode sidecar, profile gateway)")
+	f.UintSliceVar(&o.https, "https-ports", nil, "`ports` on which a gateway serves HTTPS (mode sidecar, profile gateway)")
 	f.StringSliceVar(&o.plugins, "apisix-plugins", nil, "`names` of plugins to load besides APISIX's defaults (mode sidecar)")
 }
 
-// config returns nil in mode standalone.
-func (o *modeOptions) config(apisix apisixOptions, ports proxyPortOptions, prefix string, stdout, stderr io.Writer) (*bridge.APISIXConfig, error) {
+// config returns nil in mode standalone. edge is as apisixconfig has it.
+func (o *modeOptions) config(apisix apisixOptions, ports proxyPortOptions, prefix string, edge bool, stdout, stderr io.Writer) (*bridge.APISIXConfig, error) {
 	switch o.mode {
 	case "standalone":
 		return nil, nil //nolint:nilnil // nil is what bridge.Config calls off
@@ -43,6 +46,7 @@ func (o *modeOptions) config(apisix apisixOptions, ports proxyPortOptions, prefi
 	}
 	file := apisixConfigOptions{
 		apisix: apisix, ports: ports, prefix: prefix,
+		http: o.http, https: o.https, edge: edge,
 		status: o.status, prometheus: o.prometheus, plugins: o.plugins,
 	}
 	render := func(etcd string) ([]byte, error) {
