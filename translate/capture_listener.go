@@ -2,7 +2,6 @@ package translate
 
 import (
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -47,28 +46,7 @@ func capturedListener(l *listenerpb.Listener, base *Chain, report reporter) *Lis
 	for _, f := range l.GetListenerFilters() {
 		out.addFilter(f, report)
 	}
-	if out.TLSInspector == nil && wantsTLSInspector(l, out.HTTPInspector != nil) {
-		out.TLSInspector = new(Inspector)
-	}
 	return out
-}
-
-// wantsTLSInspector tells whether Envoy adds the filter by itself: chains that are told apart by what a
-// ClientHello says would never match without it. The default chain has no match.
-// Application protocols alone are no reason where the HTTP inspector tells them: chains for plain requests,
-// like that of Istio's virtualOutbound, must not take TLS that offers HTTP.
-func wantsTLSInspector(l *listenerpb.Listener, http bool) bool {
-	return slices.ContainsFunc(l.GetFilterChains(), func(c *listenerpb.FilterChain) bool {
-		m := c.GetFilterChainMatch()
-		switch m.GetTransportProtocol() {
-		case "tls":
-			return true
-		case "":
-			return len(m.GetServerNames()) > 0 || len(m.GetApplicationProtocols()) > 0 && !http
-		default:
-			return false
-		}
-	})
 }
 
 // redirects tells whether connections to a listener are redirected ones.
