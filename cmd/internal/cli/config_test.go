@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +16,10 @@ func command(t *testing.T, environ []string, args ...string) (code int, stdout, 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var out, errs bytes.Buffer
-	a := &app{version: "test", stdout: &out, stderr: &errs, environ: func() []string { return environ }}
+	a := &app{
+		version: "test", stdout: &out, stderr: &errs, environ: func() []string { return environ },
+		addresses: func() ([]net.Addr, error) { return nil, nil },
+	}
 	code = execute(ctx, a, args)
 	return code, out.String(), errs.String()
 }

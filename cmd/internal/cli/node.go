@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -22,6 +23,11 @@ func (o *nodeOptions) config(a *app) (xds.NodeConfig, error) {
 		return node, fmt.Errorf("node identity: %w", err)
 	}
 	node.UserAgentVersion = a.version
+	if o.id == "" && len(node.IPs) > 0 {
+		if node.IPs, err = withInterfaces(node.IPs, a.addresses); err != nil {
+			return node, fmt.Errorf("node identity: %w", err)
+		}
+	}
 	if o.id != "" {
 		if err := setNodeID(&node, o.id); err != nil {
 			return node, fmt.Errorf("--node-id %q: %w", o.id, err)
@@ -33,6 +39,25 @@ func (o *nodeOptions) config(a *app) (xds.NodeConfig, error) {
 		}
 	}
 	return node, nil
+}
+
+// withInterfaces adds the addresses of the pod's interfaces behind those that the environment gives, as
+// Istio's agent does: Kubernetes gives the primary one, and in a dual-stack pod there is another.
+func withInterfaces(ips []netip.Addr, addresses func() ([]net.Addr, error)) ([]netip.Addr, error) {
+	all, err := addresses()
+	if err != nil {
+		return nil, fmt.Errorf("addresses of the interfaces: %w", err)
+	}
+	for _, a := range all {
+		prefix, err := netip.ParsePrefix(a.String())
+		if err != nil {
+			continue // not an IP network
+		}
+		if ip := prefix.Addr().Unmap(); ip.IsGlobalUnicast() && !slices.Contains(ips, ip) {
+			ips = append(ips, ip)
+		}
+	}
+	return ips, nil
 }
 
 // setNodeID takes an id apart: TYPE~IP~NAME.NAMESPACE~DOMAIN.

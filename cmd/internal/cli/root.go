@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -25,6 +26,7 @@ type app struct {
 	version        string
 	stdout, stderr io.Writer
 	environ        func() []string
+	addresses      func() ([]net.Addr, error) // of the interfaces
 }
 
 // getenv looks a variable up; empty is unset.
@@ -52,7 +54,7 @@ func Execute(version string, args []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // the default action is back for the second signal
-	return execute(ctx, &app{version: version, stdout: stdout, stderr: stderr, environ: os.Environ}, args)
+	return execute(ctx, &app{version: version, stdout: stdout, stderr: stderr, environ: os.Environ, addresses: net.InterfaceAddrs}, args)
 }
 
 func execute(ctx context.Context, a *app, args []string) int {
