@@ -1,7 +1,6 @@
 package difftest
 
 import (
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -221,7 +220,7 @@ func isGRPCWebHeader(o *outcome, _ translate.Diagnostic, diff difference) bool {
 	case diff.name == "te" || diff.name == "grpc-accept-encoding":
 		return true
 	}
-	return diff.name == "content-type" && (o.envoy.Method != http.MethodPost || o.apisixDecision.Upstream.Scheme != "grpc")
+	return diff.name == "content-type" && (o.envoy.Method != "POST" || o.apisixDecision.Upstream.Scheme != "grpc")
 }
 
 // isCookieOfOthers is for cookies that some destinations of a route need, and for one of several.
