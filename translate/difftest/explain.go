@@ -212,6 +212,8 @@ func isEscapedAgain(o *outcome, _ translate.Diagnostic, diff difference) bool {
 }
 
 // isGRPCWebHeader is for the headers that tell gRPC-Web from gRPC. nginx sets two of them itself, and
+const methodPOST = "POST"
+
 // only what is a POST to a cluster that speaks gRPC is translated.
 func isGRPCWebHeader(o *outcome, _ translate.Diagnostic, diff difference) bool {
 	switch {
@@ -220,7 +222,7 @@ func isGRPCWebHeader(o *outcome, _ translate.Diagnostic, diff difference) bool {
 	case diff.name == "te" || diff.name == "grpc-accept-encoding":
 		return true
 	}
-	return diff.name == "content-type" && (o.envoy.Method != "POST" || o.apisixDecision.Upstream.Scheme != "grpc")
+	return diff.name == "content-type" && (o.envoy.Method != methodPOST || o.apisixDecision.Upstream.Scheme != "grpc")
 }
 
 // isCookieOfOthers is for cookies that some destinations of a route need, and for one of several.
