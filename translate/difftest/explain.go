@@ -211,9 +211,9 @@ func isEscapedAgain(o *outcome, _ translate.Diagnostic, diff difference) bool {
 	return diff.aspect == aspectPath && o.apisixDecision.Upstream.Scheme == "grpc" && strings.Contains(diff.apisx, "%25")
 }
 
-// isGRPCWebHeader is for the headers that tell gRPC-Web from gRPC. nginx sets two of them itself, and
 const methodPOST = "POST"
 
+// isGRPCWebHeader is for the headers that tell gRPC-Web from gRPC. nginx sets two of them itself, and
 // only what is a POST to a cluster that speaks gRPC is translated.
 func isGRPCWebHeader(o *outcome, _ translate.Diagnostic, diff difference) bool {
 	switch {
