@@ -40,3 +40,26 @@ func TestADualStackPodHasAllItsAddresses(t *testing.T) {
 		t.Errorf("the error is %v", err)
 	}
 }
+
+func TestIstiodIsWhereTheInjectorSays(t *testing.T) {
+	for proxyConfig, want := range map[string]string{
+		`{}`: "istiod.istio-system.svc:15012",
+		`{"discoveryAddress":"istiod-canary.istio-system.svc:15012"}`: "istiod-canary.istio-system.svc:15012",
+		``: "",
+	} {
+		a := &app{
+			environ: func() []string {
+				return []string{"POD_NAME=a", "POD_NAMESPACE=b", "INSTANCE_IP=10.0.0.7", "PROXY_CONFIG=" + proxyConfig}
+			},
+			addresses: func() ([]net.Addr, error) { return nil, nil },
+		}
+		node, err := (&nodeOptions{}).config(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		target, err := (&sourceOptions{}).target(node)
+		if target.Address != want || (err == nil) != (want != "") {
+			t.Errorf("with PROXY_CONFIG=%s: %q, %v", proxyConfig, target.Address, err)
+		}
+	}
+}

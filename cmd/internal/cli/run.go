@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,7 +137,7 @@ type sourceOptions struct {
 
 func (o *sourceOptions) add(f *pflag.FlagSet) {
 	f.StringVar(&o.xds, "xds", "", "`target` that resources come from: grpc://HOST:15010, grpcs://HOST:15012 or file:PATH;\n"+
-		"default: discoveryAddress of the environment's PROXY_CONFIG")
+		"default: discoveryAddress of the environment's PROXY_CONFIG, where the injector has set that")
 	f.StringVar(&o.mode, "xds-mode", "delta", "xDS protocol variant: `delta|sotw`")
 	f.StringVar(&o.tokenFile, "xds-token-file", "./var/run/secrets/tokens/istio-token", "`file` with the bearer token for grpcs, read afresh for every request; empty sends none")
 	f.StringVar(&o.rootCert, "xds-root-cert", "./var/run/secrets/istio/root-cert.pem", "PEM `file` that istiod's certificate is verified with for grpcs")
@@ -148,10 +149,12 @@ func (o *sourceOptions) add(f *pflag.FlagSet) {
 // target returns where istiod is.
 func (o *sourceOptions) target(node xds.NodeConfig) (xds.Target, error) {
 	address := o.xds
+	if address == "" && node.ProxyConfig != nil {
+		// The injector leaves out what is Istio's default.
+		address = discoveryTarget(cmp.Or(node.ProxyConfig.GetDiscoveryAddress(), "istiod.istio-system.svc:15012"))
+	}
 	if address == "" {
-		if address = discoveryTarget(node.ProxyConfig.GetDiscoveryAddress()); address == "" {
-			return xds.Target{}, errors.New("--xds: say where istiod is, for example grpc://istiod.istio-system.svc:15010")
-		}
+		return xds.Target{}, errors.New("--xds: say where istiod is, for example grpc://istiod.istio-system.svc:15010")
 	}
 	target, err := xds.ParseTarget(address)
 	if err != nil {
@@ -208,14 +211,10 @@ func (o *sourceOptions) source(node xds.NodeConfig, log *slog.Logger) (func(prom
 
 // discoveryTarget turns Istio's discoveryAddress into a target: by convention port 15010 is plaintext.
 func discoveryTarget(address string) string {
-	switch {
-	case address == "":
-		return ""
-	case strings.HasSuffix(address, ":15010"):
+	if strings.HasSuffix(address, ":15010") {
 		return "grpc://" + address
-	default:
-		return "grpcs://" + address
 	}
+	return "grpcs://" + address
 }
 
 // translationOptions say for which APISIX to translate.
