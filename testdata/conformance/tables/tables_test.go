@@ -92,6 +92,9 @@ func run(t *testing.T, dir string, env []string, name string, arguments ...strin
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
 	output, err := cmd.CombinedOutput()
 	if err != nil {
+		if at := bytes.Index(output, []byte("--- FAIL")); at >= 0 {
+			output = output[at:] // what comes before is Istio's log
+		}
 		const shown = 20000
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(arguments, " "), err, output[:min(len(output), shown)])
 	}
