@@ -63,10 +63,7 @@ spec:
 
 func TestServerNamesOfSidecars(t *testing.T) {
 	proxy := &model.Proxy{Metadata: &model.NodeMetadata{Namespace: "default"}, IPAddresses: []string{"1.1.1.1"}}
-	runSimulationTest(t, proxy, xds.FakeOptions{}, simulationTest{
-		// istiod may make two chains for one range of addresses, which Envoy would refuse.
-		skipValidation: true,
-		config: `
+	runSimulationTest(t, proxy, xds.FakeOptions{}, simulationTest{config: `
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
 metadata: {name: tls, namespace: default}
@@ -102,7 +99,7 @@ metadata: {name: tcp, namespace: default}
 spec:
   hosts: [vip.test]
   tcp:
-  - match: [{destinationSubnets: [10.1.2.0/24], port: 9000}]
+  - match: [{destinationSubnets: [10.1.3.0/24], port: 9000}]
     route: [{destination: {host: vip.test, port: {number: 443}}}]
   - match: [{port: 9000}]
     route: [{destination: {host: vip.test, port: {number: 9000}}}]
