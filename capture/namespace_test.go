@@ -13,7 +13,7 @@ import (
 const namespaceVariable = "MESHBRIDGE_TEST_NAMESPACE"
 
 // inNamespace runs a test again in a network namespace of its own, which leaves this host alone. It is true
-// in there, and skips where that, or a program, is missing.
+// in there, and skips where that, or a program, is missing, unless REQUIRE_NETNS says that it must run.
 func inNamespace(t *testing.T, programs ...string) bool {
 	t.Helper()
 	if os.Getenv(namespaceVariable) != "" {
@@ -22,11 +22,11 @@ func inNamespace(t *testing.T, programs ...string) bool {
 	}
 	for _, program := range append(programs, "unshare", "ip") {
 		if _, err := exec.LookPath(program); err != nil {
-			t.Skip(err)
+			lacks(t, err.Error())
 		}
 	}
 	if err := exec.Command("unshare", "-n", "true").Run(); err != nil {
-		t.Skip("no network namespace:", err)
+		lacks(t, "network namespaces (root): "+err.Error())
 	}
 	cmd := exec.Command("unshare", "-n", os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), namespaceVariable+"=1")
@@ -35,9 +35,17 @@ func inNamespace(t *testing.T, programs ...string) bool {
 		t.Fatalf("%v\n%s", err, output)
 	}
 	if strings.Contains(string(output), "--- SKIP") {
-		t.Skipf("%s", output)
+		t.Skipf("skipped in its network namespace:\n%s", output)
 	}
 	return false
+}
+
+func lacks(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("REQUIRE_NETNS") != "" {
+		t.Fatal("needs", what)
+	}
+	t.Skip("needs", what)
 }
 
 // configure runs commands.

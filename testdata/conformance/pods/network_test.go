@@ -34,7 +34,7 @@ func requireRoot(t testing.TB) {
 	}
 	switch {
 	case missing == "":
-	case os.Getenv("REQUIRE_PODS") != "":
+	case os.Getenv("REQUIRE_NETNS") != "":
 		t.Fatalf("needs %s", missing)
 	default:
 		t.Skipf("needs %s", missing)
