@@ -26,6 +26,8 @@ type Options struct {
 	OutboundPort, InboundPort int
 	// OverlayPort is the port of capture's overlay in the mesh profile. Zero means 15011.
 	OverlayPort int
+	// Internal is where the bridge answers APISIX on the same host; the zero value is nowhere.
+	Internal netip.AddrPort
 	// AllowUnenforced lists the diagnostic codes of access restrictions that are left
 	// unenforced instead of answered with 403.
 	AllowUnenforced []Code

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -55,8 +56,10 @@ type Config struct {
 	Prefix string
 	// StateDir keeps what must survive a restart; empty keeps nothing.
 	StateDir string
-	// Listen, Admin, Status and Metrics are addresses, or Off. Port 0 picks one and logs it.
+	// Listen, Admin, Status, Metrics and Internal are addresses, or Off. Port 0 picks one and logs it.
 	Listen, Admin, Status, Metrics string
+	// Internal is where APISIX asks the bridge, and tells it of requests: for the loopback interface alone.
+	Internal string
 	// TLS, when set, is what the etcd port speaks; with ClientCAs it authenticates its clients.
 	TLS *tls.Config
 	// Auth keeps the users of the etcd port; nil is gateway.Config's default.
@@ -85,7 +88,8 @@ type Bridge struct {
 	pipeline *pipeline
 	resolver *dns.Resolver // nil where names are left to APISIX
 	gateway  *gateway.Server
-	servers  []server // what Run serves besides the etcd port
+	internal *http.ServeMux // what APISIX asks; nil without the internal port
+	servers  []server       // what Run serves besides the etcd port
 	listener net.Listener
 
 	// With capture; nil without.
@@ -104,13 +108,21 @@ type Bridge struct {
 }
 
 // New makes the parts and opens every port, so that a port in use is reported before anything runs.
-func New(ctx context.Context, c Config) (*Bridge, error) {
+func New(ctx context.Context, c Config) (_ *Bridge, err error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
 	b := &Bridge{config: c, registry: prometheus.NewRegistry(), draining: make(chan struct{}, 1), ending: make(chan struct{}, 1)}
 	b.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
+	defer func() {
+		if err != nil {
+			b.closeListeners()
+		}
+	}()
+	if err := b.openInternal(ctx); err != nil {
+		return nil, err
+	}
 	base, revisions, err := openRevisions(c.StateDir, time.Now())
 	if err != nil {
 		return nil, err
@@ -121,7 +133,7 @@ func New(ctx context.Context, c Config) (*Bridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	state, err := translate.New(c.Translate)
+	state, err := translate.New(b.config.Translate)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +153,6 @@ func New(ctx context.Context, c Config) (*Bridge, error) {
 		return nil, err
 	}
 	if err := errors.Join(b.openCapture(), b.openAPISIX()); err != nil {
-		b.closeListeners()
 		return nil, err
 	}
 	return b, nil
@@ -158,7 +169,7 @@ func (c *Config) validate() error {
 	if c.InsecureListen || c.TLS != nil && authenticates {
 		return nil
 	}
-	if loopback, err := isLoopback(c.Listen); err != nil || !loopback {
+	if loopback, err := isLoopback("listen", c.Listen); err != nil || !loopback {
 		return errors.Join(err, fmt.Errorf(
 			"listen %s: reachable from outside this host without TLS, or without client certificates or passwords, and what is served may hold private keys: "+
 				"give --listen-cert and --listen-key, and --listen-client-ca or --root-password-file, or say --insecure-listen", c.Listen))
@@ -167,10 +178,10 @@ func (c *Config) validate() error {
 }
 
 // isLoopback tells whether only this host can reach the address.
-func isLoopback(address string) (bool, error) {
+func isLoopback(flag, address string) (bool, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return false, fmt.Errorf("listen %s: %w", address, err)
+		return false, fmt.Errorf("--%s %s: %w", flag, address, err)
 	}
 	if host == "localhost" {
 		return true, nil
@@ -181,16 +192,11 @@ func isLoopback(address string) (bool, error) {
 
 // open listens on every address and makes the servers.
 func (b *Bridge) open(ctx context.Context) (err error) {
-	defer func() {
-		if err != nil {
-			b.closeListeners()
-		}
-	}()
 	c := b.config
 	if b.listener, err = listen(ctx, "etcd", "listen", c.Listen); err != nil {
 		return err
 	}
-	c.Logger.InfoContext(ctx, "serving etcd", address(b.listener))
+	c.Logger.InfoContext(ctx, "serving etcd", addressOf(b.listener))
 	scheme := "http"
 	if c.TLS != nil {
 		scheme = "https"
@@ -232,13 +238,13 @@ func (b *Bridge) open(ctx context.Context) (err error) {
 			return err
 		}
 		b.servers = append(b.servers, srv)
-		s.announce(address(srv.listener))
+		s.announce(addressOf(srv.listener))
 	}
 	return nil
 }
 
-// address is what is logged of a port, so that one that was picked can be found.
-func address(l net.Listener) slog.Attr { return slog.String("address", l.Addr().String()) }
+// addressOf is what is logged of a port, so that one that was picked can be found.
+func addressOf(l net.Listener) slog.Attr { return slog.String("address", l.Addr().String()) }
 
 func listen(ctx context.Context, name, flag, address string) (net.Listener, error) {
 	var lc net.ListenConfig

@@ -24,6 +24,7 @@ type runOptions struct {
 	source                         sourceOptions
 	translation                    translationOptions
 	listen, admin, status, metrics string
+	internal                       string
 	prefix, stateDir               string
 	holdTimeout                    time.Duration
 	insecureListen                 bool
@@ -59,6 +60,7 @@ over the environment, the environment over the file.`,
 	f.StringVar(&o.admin, "admin", "127.0.0.1:15000", "admin `address|off`: Envoy's admin API for istioctl, explain, diagnostics, pprof")
 	f.StringVar(&o.status, "status", "127.0.0.1:15021", "readiness `address|off`: /healthz/ready")
 	f.StringVar(&o.metrics, "metrics", "127.0.0.1:15020", "Prometheus `address|off`: /metrics")
+	f.StringVar(&o.internal, "internal", "127.0.0.1:15099", "loopback `address|off` where APISIX asks the bridge, and tells it of requests")
 	f.StringVar(&o.prefix, "prefix", "/apisix", "APISIX's etcd `prefix`")
 	f.StringVar(&o.stateDir, "state-dir", "", "`directory` for what must survive a restart: the revision ceiling")
 	f.DurationVar(&o.holdTimeout, "hold-timeout", 30*time.Second, "`duration` for which a request waits for the first world before it gets 503")
@@ -114,7 +116,7 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 		Node: identity, Istiod: istiod,
 		NewSource: newSource, Translate: options, DNS: resolution, Capture: front, APISIX: child,
 		Prefix: o.prefix, StateDir: o.stateDir,
-		Listen: o.listen, Admin: o.admin, Status: o.status, Metrics: o.metrics,
+		Listen: o.listen, Admin: o.admin, Status: o.status, Metrics: o.metrics, Internal: o.internal,
 		TLS: tlsConfig, InsecureListen: o.insecureListen,
 		KeepRevisions: o.serve.history.revisions, KeepFor: o.serve.history.keepFor(), HoldTimeout: o.holdTimeout,
 		Auth: authority, Limits: o.serve.limits.resolve(), CORSOrigins: o.serve.limits.cors, HostWhitelist: o.serve.limits.hosts,

@@ -33,7 +33,7 @@ type Bridge struct {
 // further flags, and returns when its ports are open. It may not be ready.
 func StartBridge(t testing.TB, path, xds string, flags ...string) *Bridge {
 	t.Helper()
-	args := []string{"run", "--xds", xds, "--log-format", "json", "--log-level", "debug", "--metrics", "off"}
+	args := []string{"run", "--xds", xds, "--log-format", "json", "--log-level", "debug", "--metrics", "off", "--internal", "127.0.0.1:0"}
 	for _, flag := range []string{"--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--status=127.0.0.1:0", "--node-id=" + ClientNode} {
 		name, _, _ := strings.Cut(flag, "=")
 		if !slices.ContainsFunc(flags, func(given string) bool { return strings.HasPrefix(given, name+"=") }) {

@@ -79,7 +79,7 @@ type bridge struct {
 func (o *options) startBridge(ctx context.Context, xds string) (*bridge, error) {
 	begin := time.Now()
 	p, err := spawn("meshbridge", o.meshbridge, "run", "--xds", "grpc://"+xds, "--listen", "127.0.0.1:0", "--admin", "off",
-		"--status", "off", "--metrics", "off", "--log-format", "json",
+		"--status", "off", "--metrics", "off", "--internal", "off", "--log-format", "json",
 		"--node-id", "sidecar~10.0.0.1~client.default~default.svc.cluster.local")
 	if err != nil {
 		return nil, err
