@@ -11,5 +11,5 @@ import (
 var version = "unknown"
 
 func main() {
-	os.Exit(cli.Execute(version, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(cli.Execute(version, os.Args, os.Stdout, os.Stderr))
 }

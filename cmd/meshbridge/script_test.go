@@ -11,9 +11,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"meshbridge": func() { os.Exit(cli.Execute("v0.0.0-test", os.Args[1:], os.Stdout, os.Stderr)) },
-	})
+	run := func() { os.Exit(cli.Execute("v0.0.0-test", os.Args, os.Stdout, os.Stderr)) }
+	testscript.Main(m, map[string]func(){"meshbridge": run, "pilot-agent": run})
 }
 
 // TestScripts runs the binary as users do; testdata/script has one scenario per file.

@@ -130,7 +130,7 @@ func readConfigFile(path string) (map[string]string, error) {
 func printConfig(w io.Writer, flags *pflag.FlagSet, from origins) error {
 	var err error
 	flags.VisitAll(func(f *pflag.Flag) {
-		if err != nil || !configurable(f.Name) {
+		if err != nil || !configurable(f.Name) || f.Hidden {
 			return
 		}
 		var data []byte

@@ -14,7 +14,7 @@ import (
 )
 
 // nodeOptions override the node identity that the environment gives.
-type nodeOptions struct{ id, metadata string }
+type nodeOptions struct{ kind, domain, id, metadata string }
 
 // config returns the identity from the environment with the overrides.
 func (o *nodeOptions) config(a *app) (xds.NodeConfig, error) {
@@ -23,6 +23,13 @@ func (o *nodeOptions) config(a *app) (xds.NodeConfig, error) {
 		return node, fmt.Errorf("node identity: %w", err)
 	}
 	node.UserAgentVersion = a.version
+	switch o.kind {
+	case "", xds.NodeSidecar, xds.NodeRouter:
+		node.Type = o.kind
+	default:
+		return node, fmt.Errorf("--node-type %q: want %s or %s", o.kind, xds.NodeSidecar, xds.NodeRouter)
+	}
+	node.DNSDomain = o.domain
 	if o.id == "" && len(node.IPs) > 0 {
 		if node.IPs, err = withInterfaces(node.IPs, a.addresses); err != nil {
 			return node, fmt.Errorf("node identity: %w", err)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -19,6 +20,8 @@ const (
 	exitOK    = 0
 	exitError = 1 // the command ran and failed, or found what it reports as errors
 	exitUsage = 2 // the command line, environment or configuration file is wrong
+	// exitAgent is exitError under the name pilot-agent, which ends so.
+	exitAgent = 255
 )
 
 // app is what every command needs of its surroundings.
@@ -27,6 +30,10 @@ type app struct {
 	stdout, stderr io.Writer
 	environ        func() []string
 	addresses      func() ([]net.Addr, error) // of the interfaces
+	// args is the command line after the program's name; isPilotAgent is set where that name is the one of
+	// Istio's agent.
+	args         []string
+	isPilotAgent bool
 }
 
 // getenv looks a variable up; empty is unset.
@@ -48,16 +55,20 @@ func (e usageError) Unwrap() error { return e.err }
 // errReported ends a command whose output has already said what is wrong.
 var errReported = errors.New("reported")
 
-// Execute runs the command line and returns the exit code. The first SIGTERM or SIGINT ends it
-// gracefully, the second at once.
-func Execute(version string, args []string, stdout, stderr io.Writer) int {
+// Execute runs the command line, of which the first element is the program's name, and returns the exit
+// code. The first SIGTERM or SIGINT ends it gracefully, the second at once.
+func Execute(version string, argv []string, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // the default action is back for the second signal
-	return execute(ctx, &app{version: version, stdout: stdout, stderr: stderr, environ: os.Environ, addresses: net.InterfaceAddrs}, args)
+	return execute(ctx, &app{
+		version: version, stdout: stdout, stderr: stderr, environ: os.Environ, addresses: net.InterfaceAddrs,
+		isPilotAgent: filepath.Base(argv[0]) == pilotAgent,
+	}, argv[1:])
 }
 
 func execute(ctx context.Context, a *app, args []string) int {
+	a.args = args
 	root := newRoot(a) //nolint:contextcheck // commands get theirs from cobra
 	root.SetArgs(args)
 	root.SetOut(a.stdout)
@@ -66,14 +77,18 @@ func execute(ctx context.Context, a *app, args []string) int {
 	if err == nil {
 		return exitOK
 	}
-	if errors.Is(err, errReported) {
+	if !errors.Is(err, errReported) {
+		fmt.Fprintf(a.stderr, "%s: %v\n", root.Name(), err)
+	}
+	_, usage := errors.AsType[usageError](err)
+	switch {
+	case a.isPilotAgent:
+		return exitAgent
+	case usage:
+		return exitUsage
+	default:
 		return exitError
 	}
-	fmt.Fprintf(a.stderr, "meshbridge: %v\n", err)
-	if _, ok := errors.AsType[usageError](err); ok {
-		return exitUsage
-	}
-	return exitError
 }
 
 func newRoot(a *app) *cobra.Command {
@@ -91,7 +106,13 @@ believes it talks to etcd.`,
 		},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRun(a), newTranslate(a), newExplain(a), newEtcd(a), newAPISIXConfig(a), newVersion(a))
+	root.AddCommand(
+		newRun(a), newTranslate(a), newExplain(a), newEtcd(a), newAPISIXConfig(a), newVersion(a),
+		newWait(a), newRequest(a), newProxy(a),
+	)
+	if a.isPilotAgent {
+		asPilotAgent(root)
+	}
 	for _, c := range append(root.Commands(), root) {
 		check := c.Args
 		c.Args = func(cmd *cobra.Command, args []string) error {

@@ -32,10 +32,18 @@ type runOptions struct {
 	capture                        captureOptions
 	mode                           modeOptions
 	serve                          serveOptions
+	// ignored are flags of another program's command line that mean nothing here: the log names them.
+	ignored []string
 }
 
 func newRun(a *app) *cobra.Command {
-	var o runOptions
+	cmd, _ := runCommand(a)
+	return cmd
+}
+
+// runCommand returns the command together with the options that its flags set.
+func runCommand(a *app) (*cobra.Command, *runOptions) {
+	o := &runOptions{}
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the bridge: xDS in, APISIX objects out over etcd v3",
@@ -51,7 +59,7 @@ over the environment, the environment over the file.`,
     --node-id sidecar~10.9.0.1~client.default~default.svc.cluster.local`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withConfig(a, cmd, func() error { return runBridge(cmd.Context(), a, o) })
+			return withConfig(a, cmd, func() error { return runBridge(cmd.Context(), a, *o) })
 		},
 	}
 	f := cmd.Flags()
@@ -71,13 +79,16 @@ over the environment, the environment over the file.`,
 	o.mode.add(f)
 	o.serve.add(f)
 	addConfigFlags(cmd)
-	return cmd
+	return cmd, o
 }
 
 func runBridge(ctx context.Context, a *app, o runOptions) error {
 	log, tlsConfig, err := o.serve.resolve(a.stderr)
 	if err != nil {
 		return err
+	}
+	if len(o.ignored) > 0 {
+		log.InfoContext(ctx, "flags without a meaning here are ignored", slog.String("flags", strings.Join(o.ignored, " ")))
 	}
 	node, err := o.source.node.config(a)
 	if err != nil {
@@ -145,6 +156,8 @@ func (o *sourceOptions) add(f *pflag.FlagSet) {
 	f.StringVar(&o.rootCert, "xds-root-cert", "./var/run/secrets/istio/root-cert.pem", "PEM `file` that istiod's certificate is verified with for grpcs")
 	f.StringVar(&o.serverName, "xds-server-name", "", "`name` that istiod's certificate must have; default: the host of --xds")
 	f.StringVar(&o.node.id, "node-id", "", "xDS node `id`, like sidecar~IP~POD.NS~NS.svc.cluster.local; default: from Istio's environment variables")
+	f.StringVar(&o.node.kind, "node-type", xds.NodeSidecar, "what istiod is told that we are: `sidecar|router`; a router is a gateway")
+	f.StringVar(&o.node.domain, "domain", "", "DNS `domain` of the pod's services; default: NAMESPACE.svc.cluster.local")
 	f.StringVar(&o.node.metadata, "node-metadata", "", "`JSON` object merged over the node metadata")
 }
 
