@@ -59,6 +59,7 @@ func SupportTable() []SupportSection {
 // codesOfNoConstruct are those that no row of the table has, with the reason.
 func codesOfNoConstruct() map[Code]string {
 	return map[Code]string{
+		codeLastGoodState:                "where the configuration comes from",
 		"id_collision":                   "two resources whose names have the same hash",
 		"invalid_object":                 "a safety net",
 		"listener_decode":                "a resource that is broken",

@@ -34,6 +34,9 @@ type Update struct {
 	Rejected []Rejection
 	// Received is when the bytes that made this Update arrived.
 	Received time.Time
+	// Stale tells that the Snapshot is what an earlier process received (see Restore): the source has not
+	// answered completely yet.
+	Stale bool
 
 	holds []*decodedMessage
 }

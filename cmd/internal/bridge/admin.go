@@ -46,7 +46,7 @@ func signal(c chan<- struct{}) {
 
 // receive takes what the source delivers. It never blocks.
 func (b *Bridge) receive(u xds.Update) {
-	b.received.Store(&xds.Update{Snapshot: u.Snapshot, Pending: u.Pending, Rejected: u.Rejected, Received: u.Received})
+	b.received.Store(&xds.Update{Snapshot: u.Snapshot, Pending: u.Pending, Rejected: u.Rejected, Received: u.Received, Stale: u.Stale})
 	b.pipeline.inbox.put(u)
 }
 

@@ -24,6 +24,7 @@ import (
 	"meshbridge/cmd/internal/allocate"
 	"meshbridge/cmd/internal/apisixprocess"
 	"meshbridge/cmd/internal/dns"
+	"meshbridge/cmd/internal/lastgood"
 	"meshbridge/cmd/internal/logscope"
 	"meshbridge/gateway"
 	"meshbridge/gateway/auth"
@@ -56,6 +57,9 @@ type Config struct {
 	Prefix string
 	// StateDir keeps what must survive a restart; empty keeps nothing.
 	StateDir string
+	// LastGood keeps the last good state in a file; nil keeps none. Registerer, Logger, Connected and
+	// ServeIncomplete are set by New.
+	LastGood *lastgood.Config
 	// Listen, Admin, Status, Metrics and Internal are addresses, or Off. Port 0 picks one and logs it.
 	Listen, Admin, Status, Metrics string
 	// Internal is where APISIX asks the bridge, and tells it of requests: for the loopback interface alone.
@@ -148,6 +152,7 @@ func New(ctx context.Context, c Config) (_ *Bridge, err error) {
 	if b.source, err = c.NewSource(b.registry); err != nil {
 		return nil, err
 	}
+	b.openLastGood()
 	b.admin = b.newAdmin()
 	if err := b.open(ctx); err != nil {
 		return nil, err
@@ -319,7 +324,12 @@ func (b *Bridge) Run(ctx context.Context) error {
 func (b *Bridge) serve(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { return b.store.Run(ctx) })
 	group.Go(func() error { return b.gateway.Serve(ctx, b.listener) })
-	group.Go(func() error { return b.source.Run(ctx, b.receive) })
+	if l := b.pipeline.lastGood; l != nil {
+		group.Go(func() error { return l.state.Follow(ctx, b.source, b.receive) })
+		group.Go(func() error { return l.state.Run(ctx) })
+	} else {
+		group.Go(func() error { return b.source.Run(ctx, b.receive) })
+	}
 	group.Go(func() error { return b.pipeline.Run(ctx) })
 	if b.resolver != nil {
 		group.Go(func() error { return b.resolver.Run(ctx) })

@@ -20,6 +20,7 @@ type metrics struct {
 	rejected    prometheus.Gauge
 	diagnostics *prometheus.GaugeVec
 	expiry      *prometheus.GaugeVec
+	stale       prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -54,8 +55,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "meshbridge_certificate_expiry_timestamp_seconds",
 			Help: "When the certificate that an ssl object presents to clients expires, as Unix time.",
 		}, []string{"ssl"}),
+		stale: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "meshbridge_world_stale",
+			Help: "1 while what is served is the last good state of an earlier process.",
+		}),
 	}
-	r.MustRegister(m.updates, m.translation, m.commits, m.events, m.revision, m.lastUpdate, m.rejected, m.diagnostics, m.expiry)
+	r.MustRegister(m.updates, m.translation, m.commits, m.events, m.revision, m.lastUpdate, m.rejected, m.diagnostics, m.expiry, m.stale)
 	return m
 }
 

@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -30,6 +32,8 @@ type names struct {
 	loose    map[string]struct{}
 	// waitedSince tells of names without an answer when they were first asked for.
 	waitedSince map[string]time.Time
+	// kept are answers of an earlier process, which count until there are others.
+	kept map[string][]netip.Addr
 }
 
 func newNames(r resolver) *names {
@@ -131,9 +135,23 @@ func (n *names) resolve(now time.Time) {
 	n.resolver.Resolve(all)
 }
 
+// keep takes answers of an earlier process.
+func (n *names) keep(answers map[string][]netip.Addr) {
+	if n.resolver == nil {
+		return
+	}
+	n.kept = answers
+	n.load()
+}
+
 // load takes over the newest answers.
 func (n *names) load() {
 	n.answers = n.resolver.Answers()
+	if n.kept != nil {
+		good := maps.Clone(n.kept)
+		maps.Copy(good, n.answers.Addresses)
+		n.answers = &dns.Answers{Addresses: good, Errors: n.answers.Errors}
+	}
 	for name := range n.waitedSince {
 		if n.answers.Answered(name) {
 			delete(n.waitedSince, name)

@@ -33,6 +33,8 @@ type View struct {
 	Rejected    []xds.Rejection
 	Pending     []xds.Key
 	Snapshot    *xds.Snapshot
+	// Stale tells that the world is the last good one of an earlier process.
+	Stale bool
 }
 
 // pipeline turns updates into commits. Run owns everything but the mailbox and the view.
@@ -50,6 +52,7 @@ type pipeline struct {
 	feed    *captureFeed // nil without capture
 	// nameServer serves the workload's DNS; nil without one.
 	nameServer nameServer
+	lastGood   *lastGood // nil where nothing is kept
 	view       atomic.Pointer[View]
 
 	// owned by Run
@@ -103,6 +106,9 @@ func (p *pipeline) receive(now time.Time) {
 		return
 	}
 	p.serveNames(u)
+	if u.Stale {
+		p.names.keep(p.lastGood.state.Names())
+	}
 	for _, k := range u.Changed {
 		if k.Type == xds.NameTableType {
 			continue // which nothing that is translated depends on
@@ -198,6 +204,7 @@ func (p *pipeline) step(now time.Time) error {
 		p.names.settle(now, p.latest.Snapshot)
 		p.files.settle()
 		p.settle()
+		p.lastGood.settle(p, now)
 	}
 	return nil
 }
@@ -246,7 +253,7 @@ func (p *pipeline) translate(now time.Time, in translate.Input) (translate.Resul
 func (p *pipeline) settle() {
 	p.latest = xds.Update{
 		Snapshot: p.latest.Snapshot, Pending: p.latest.Pending,
-		Rejected: p.latest.Rejected, Received: p.latest.Received,
+		Rejected: p.latest.Rejected, Received: p.latest.Received, Stale: p.latest.Stale,
 	}
 }
 
@@ -264,6 +271,7 @@ func (p *pipeline) firstWorld(now time.Time) error {
 		return err
 	}
 	p.started = true
+	p.lastGood.started(p)
 	p.feed.committed(now, revision)
 	p.noteCertificates(now, result)
 	p.publish(now, revision, true)
@@ -274,6 +282,7 @@ func (p *pipeline) firstWorld(now time.Time) error {
 		slog.Duration("since_received", time.Since(p.latest.Received)))
 	close(p.ready)
 	p.settle()
+	p.lastGood.settle(p, now)
 	return nil
 }
 
@@ -303,6 +312,7 @@ func (p *pipeline) apply(now time.Time, keys []xds.Key) error {
 		return err
 	}
 	p.noteCertificates(now, result)
+	p.lastGood.changed(onlyEndpoints(keys))
 	p.publish(now, revision, result.DiagnosticsChanged || !onlyEndpoints(keys))
 	return nil
 }
@@ -371,7 +381,8 @@ func (p *pipeline) publish(now time.Time, revision int64, structure bool) {
 		v.Revision, v.Committed = revision, now
 	}
 	if structure {
-		v.Chains, v.Diagnostics = p.state.Chains(), p.state.Diagnostics()
+		v.Chains, v.Diagnostics = p.state.Chains(), p.lastGood.diagnostics(p.state.Diagnostics())
+		v.Stale = p.lastGood.isStale()
 		p.metrics.diagnosed(v.Diagnostics)
 	}
 	v.Received, v.Snapshot = p.latest.Received, p.world

@@ -68,10 +68,18 @@ func (b *Bridge) serveReady(w http.ResponseWriter, r *http.Request) {
 			writeText(w, http.StatusServiceUnavailable, "not ready: "+err.Error()+"\n")
 			return
 		}
-		writeText(w, http.StatusOK, "ready\n")
+		writeText(w, http.StatusOK, b.readyText())
 	default:
-		writeText(w, http.StatusOK, "ready\n")
+		writeText(w, http.StatusOK, b.readyText())
 	}
+}
+
+// readyText is for people: the kubelet reads the status alone.
+func (b *Bridge) readyText() string {
+	if v := b.pipeline.view.Load(); v != nil && v.Stale {
+		return "ready, with the last good state of " + v.Received.UTC().Format(time.RFC3339) + ": istiod has not sent a complete configuration since the start\n"
+	}
+	return "ready\n"
 }
 
 func isClosed(c <-chan struct{}) bool {

@@ -32,6 +32,7 @@ type runOptions struct {
 	capture                        captureOptions
 	mode                           modeOptions
 	serve                          serveOptions
+	lastGood                       lastGoodOptions
 	// ignored are flags of another program's command line that mean nothing here: the log names them.
 	ignored []string
 }
@@ -78,6 +79,7 @@ over the environment, the environment over the file.`,
 	o.capture.add(f)
 	o.mode.add(f)
 	o.serve.add(f)
+	o.lastGood.add(f)
 	addConfigFlags(cmd)
 	return cmd, o
 }
@@ -123,10 +125,14 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 		return err
 	}
 	identity, istiod := o.source.about(node)
+	lastGood, err := o.lastGood.config(o.stateDir, identity)
+	if err != nil {
+		return usageError{err}
+	}
 	b, err := bridge.New(ctx, bridge.Config{
 		Node: identity, Istiod: istiod,
 		NewSource: newSource, Translate: options, DNS: resolution, Capture: front, APISIX: child,
-		Prefix: o.prefix, StateDir: o.stateDir,
+		Prefix: o.prefix, StateDir: o.stateDir, LastGood: lastGood,
 		Listen: o.listen, Admin: o.admin, Status: o.status, Metrics: o.metrics, Internal: o.internal,
 		TLS: tlsConfig, InsecureListen: o.insecureListen,
 		KeepRevisions: o.serve.history.revisions, KeepFor: o.serve.history.keepFor(), HoldTimeout: o.holdTimeout,
