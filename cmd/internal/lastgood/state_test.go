@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,22 +37,23 @@ func (s source) Run(ctx context.Context, deliver func(xds.Update)) error {
 
 // following is a State that follows a source in a bubble.
 type following struct {
-	t      *testing.T
 	source source
-	got    []xds.Update
-	log    *bytes.Buffer
+	log    *bytes.Buffer // read it after wait
+
+	mu  sync.Mutex
+	got []xds.Update // guarded by mu
 }
 
 // follow runs the test with a State that follows a source, in a bubble.
 func follow(t *testing.T, c Config, test func(f *following)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		f := &following{t: t, source: source{make(chan xds.Update)}, log: &bytes.Buffer{}}
+		f := &following{source: source{make(chan xds.Update)}, log: &bytes.Buffer{}}
 		c.After, c.Logger = 2*time.Second, slog.New(slog.NewTextHandler(f.log, nil))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() {
-			done <- New(c).Follow(ctx, f.source, func(u xds.Update) { f.got = append(f.got, u) })
+			done <- New(c).Follow(ctx, f.source, f.take)
 		}()
 		test(f)
 		cancel()
@@ -60,10 +63,18 @@ func follow(t *testing.T, c Config, test func(f *following)) {
 	})
 }
 
+func (f *following) take(u xds.Update) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.got = append(f.got, u)
+}
+
 // wait lets time go by and returns what was delivered meanwhile.
 func (f *following) wait(d time.Duration) []xds.Update {
 	time.Sleep(d) //nolint:forbidigo // the bubble's clock
 	synctest.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	got := f.got
 	f.got = nil
 	return got
@@ -308,9 +319,10 @@ func TestWhatIsNotWrittenYetIsWrittenAtTheEnd(t *testing.T) {
 }
 
 func TestAFileIsCurrentForAsLongAsIstiodIsThere(t *testing.T) {
-	connected := true
+	var connected atomic.Bool
+	connected.Store(true)
 	world := World{Snapshot: snapshotOf(t, xdstest.Mesh(2, 1).Resources()...)}
-	keeping(t, func() bool { return connected }, func(s *State, path string) {
+	keeping(t, connected.Load, func(s *State, path string) {
 		s.Keep(time.Now(), world, false)
 		confirmed := func() time.Time {
 			synctest.Wait()
@@ -325,7 +337,7 @@ func TestAFileIsCurrentForAsLongAsIstiodIsThere(t *testing.T) {
 		if age := time.Since(confirmed()); age > confirmEvery {
 			t.Errorf("current %v ago, with istiod there", age)
 		}
-		connected = false
+		connected.Store(false)
 		pass(time.Hour)
 		if age := time.Since(confirmed()); age < time.Hour-confirmEvery {
 			t.Errorf("current %v ago, an hour after istiod went away", age)
