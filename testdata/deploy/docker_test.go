@@ -115,6 +115,9 @@ func checkSidecarImage(t *testing.T, stages [][]string, root string) {
 		t.Fatal(err)
 	}
 	for _, command := range runs(stages[2]) {
+		if strings.HasPrefix(command, "apt-get ") {
+			continue // the system that the tests run on is not theirs to change
+		}
 		command = strings.ReplaceAll(command, " /usr/", " "+root+"/usr/")
 		if os.Getuid() != 0 {
 			command = strings.ReplaceAll(command, "1337:1337", "$(id -u):$(id -g)")

@@ -219,7 +219,13 @@ func setDefaults(flags *pflag.FlagSet, values map[string]string) error {
 		if f.Changed {
 			continue
 		}
-		if err := f.Value.Set(value); err != nil {
+		var err error
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			err = list.Replace(strings.Split(value, ",")) // Set would add to it the next time
+		} else {
+			err = f.Value.Set(value)
+		}
+		if err != nil {
 			return fmt.Errorf("--%s %q: %w", name, value, err)
 		}
 		f.DefValue = value

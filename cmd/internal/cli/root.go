@@ -81,7 +81,10 @@ func execute(ctx context.Context, a *app, args []string) int {
 		fmt.Fprintf(a.stderr, "%s: %v\n", root.Name(), err)
 	}
 	_, usage := errors.AsType[usageError](err)
+	coded, hasCode := errors.AsType[codedError](err)
 	switch {
+	case hasCode:
+		return coded.code
 	case a.isPilotAgent:
 		return exitAgent
 	case usage:
@@ -109,6 +112,7 @@ believes it talks to etcd.`,
 	root.AddCommand(
 		newRun(a), newTranslate(a), newExplain(a), newEtcd(a), newAPISIXConfig(a), newVersion(a),
 		newWait(a), newRequest(a), newProxy(a),
+		newIptables(a), newCleanupIptables(a), newIstioIptables(a), newIstioCleanIptables(a),
 	)
 	if a.isPilotAgent {
 		asPilotAgent(root)
