@@ -92,17 +92,22 @@ func (s *Server) SetListeners(listeners []*translate.Listener) {
 	s.sockets.reconcile(s)
 }
 
+// StopAccepting closes the sockets to the workload and of gateways, for good. Connections that are open go
+// on, and the workload may connect to others.
+func (s *Server) StopAccepting() {
+	s.draining.Store(true)
+	s.sockets.mu.Lock()
+	defer s.sockets.mu.Unlock()
+	s.sockets.reconcile(s)
+}
+
 // Drain lets the workload end in peace. It closes the sockets to the workload and of gateways, waits until
 // all connections but those of the overlay have ended, and closes everything else: the workload may connect
 // to others in the meantime, and APISIX to endpoints. When ctx ends first, Drain resets what is left and
 // returns the context's error. Run goes on until its own context ends.
 func (s *Server) Drain(ctx context.Context) error {
-	s.draining.Store(true)
 	before, _ := s.connections.drained()
-	s.sockets.mu.Lock()
-	s.sockets.reconcile(s)
-	s.sockets.mu.Unlock()
-
+	s.StopAccepting()
 	left := s.connections.wait(ctx)
 	s.sockets.stop()
 	s.connections.stop()

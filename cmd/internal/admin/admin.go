@@ -30,6 +30,8 @@ type Config struct {
 	World func() World
 	// Ready tells whether the first complete configuration is served.
 	Ready func() bool
+	// Draining tells whether the process is about to end; nil is never.
+	Draining func() bool
 	// Addresses returns what a name resolves to; nil where names are left to APISIX.
 	Addresses func(name string) []netip.Addr
 	// Identity returns the workload's certificate, nil before there is one. It is nil itself where the

@@ -25,7 +25,7 @@ import (
 // state is Envoy's word for how far the process is.
 func (s *Server) state() adminpb.ServerInfo_State {
 	switch {
-	case s.Failed():
+	case s.Failed(), s.config.Draining != nil && s.config.Draining():
 		return adminpb.ServerInfo_DRAINING
 	case s.config.Ready():
 		return adminpb.ServerInfo_LIVE

@@ -15,6 +15,9 @@ func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: t
 // quit asks nginx to finish what is in flight.
 func quit(p *os.Process) error { return p.Signal(syscall.SIGQUIT) }
 
+// terminate asks nginx to end without that.
+func terminate(p *os.Process) error { return p.Signal(syscall.SIGTERM) }
+
 // killGroup ends all processes of the command's group.
 func killGroup(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGKILL) }
 

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -26,18 +27,40 @@ type Config struct {
 	Configuration []byte
 	// Status is the URL that answers 200 once all workers have their configuration.
 	Status string
-	// StopTime is how long requests in flight have once APISIX is told to stop; then it is killed.
+	// StopTime is how long requests in flight have once APISIX is told to finish; then it is killed.
 	StopTime time.Duration
+	// Ports are those of the traffic, for Connections.
+	Ports []uint16
+	// Children start and wait for processes; default: os/exec alone.
+	Children Children
 	// Stdout and Stderr receive what APISIX writes; default: nowhere.
 	Stdout, Stderr io.Writer
 	Logger         *slog.Logger
 }
+
+// Children start processes and wait for them, such as a program does that has inherited others.
+type Children interface {
+	Start(cmd *exec.Cmd) error
+	Wait(cmd *exec.Cmd) error
+}
+
+type ownChildren struct{}
+
+func (ownChildren) Start(cmd *exec.Cmd) error { return cmd.Start() }
+func (ownChildren) Wait(cmd *exec.Cmd) error  { return cmd.Wait() }
+
+// killAfter is how long APISIX has to end at once before it is killed.
+const killAfter = time.Second
 
 // Process is APISIX.
 type Process struct {
 	config Config
 	tail   *tail
 	client *http.Client
+
+	finishing chan struct{} // closed by Finish
+	finish    sync.Once
+	ended     chan struct{} // closed by Run
 }
 
 // New checks that the programs are there, so that a wrong path is reported before anything runs.
@@ -59,44 +82,109 @@ func New(c Config) (*Process, error) {
 	if c.Stderr == nil {
 		c.Stderr = io.Discard
 	}
-	return &Process{config: c, tail: &tail{}, client: &http.Client{Timeout: time.Second}}, nil
+	if c.Children == nil {
+		c.Children = ownChildren{}
+	}
+	return &Process{
+		config: c, tail: &tail{}, finishing: make(chan struct{}), ended: make(chan struct{}),
+		// Connections that are kept would count among those that APISIX serves.
+		client: &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
+	}, nil
 }
 
-// Run starts APISIX once start is closed, and returns when it has ended: nil after ctx, which stops it
-// gracefully; otherwise an error with its last lines, for APISIX is not to end by itself.
+// Run starts APISIX once start is closed, and returns when it has ended: nil after ctx, which ends it at
+// once, or after Finish; otherwise an error with its last lines, for APISIX is not to end by itself. It is
+// called once.
 func (p *Process) Run(ctx context.Context, start <-chan struct{}) error {
+	defer close(p.ended)
 	select {
 	case <-ctx.Done():
+		return nil
+	case <-p.finishing:
 		return nil
 	case <-start:
 	}
 	if err := p.prepare(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // that it was stopped is why it failed
+			return nil
 		}
 		return err
 	}
+	if isClosed(p.finishing) {
+		return nil
+	}
+	return p.serve(ctx)
+}
+
+// Finish lets APISIX finish what is in flight, and returns when it has ended, at the latest when StopTime is
+// over or ctx has ended, which kills it.
+func (p *Process) Finish(ctx context.Context) {
+	p.finish.Do(func() { close(p.finishing) })
+	select {
+	case <-p.ended:
+	case <-ctx.Done():
+	}
+}
+
+// serve runs the server in the foreground.
+func (p *Process) serve(ctx context.Context) error {
 	c := p.config
-	cmd := p.command(ctx, c.OpenResty, "-p", c.Home, "-c", filepath.Join(c.Home, "conf", "nginx.conf"), "-g", "daemon off;")
-	// nginx finishes what is in flight.
-	cmd.Cancel = func() error { return quit(cmd.Process) }
-	cmd.WaitDelay = c.StopTime
-	if err := cmd.Start(); err != nil {
+	ending, end := context.WithCancel(ctx)
+	defer end()
+	cmd := p.command(ending, c.OpenResty, "-p", c.Home, "-c", filepath.Join(c.Home, "conf", "nginx.conf"), "-g", "daemon off;")
+	cmd.Cancel = func() error { return terminate(cmd.Process) }
+	cmd.WaitDelay = killAfter
+	if err := c.Children.Start(cmd); err != nil {
 		return fmt.Errorf("apisix: start: %w", err)
 	}
 	c.Logger.InfoContext(ctx, "APISIX is running", slog.Int("pid", cmd.Process.Pid))
-	err := cmd.Wait()
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		p.finishWhenAsked(ending, cmd.Process)
+	}()
+	err := c.Children.Wait(cmd)
+	asked := ctx.Err() != nil || isClosed(p.finishing)
+	end()
+	<-finished
 	killGroup(cmd.Process) // workers that outlived it
-	if ctx.Err() == nil {
-		return fmt.Errorf("apisix: ended by itself: %w\n%s", errorOrExit(err), p.tail)
-	}
 	switch {
+	case !asked:
+		return fmt.Errorf("apisix: ended by itself: %w\n%s", errorOrExit(err), p.tail)
 	case errors.Is(err, exec.ErrWaitDelay) || isKilled(err):
 		c.Logger.WarnContext(ctx, "APISIX was killed", slog.Duration("stop_time", c.StopTime))
 	default:
 		c.Logger.InfoContext(ctx, "APISIX has stopped")
 	}
 	return nil
+}
+
+// finishWhenAsked passes Finish on. It returns when ctx ends, which it does at the latest with the process.
+func (p *Process) finishWhenAsked(ctx context.Context, process *os.Process) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-p.finishing:
+	}
+	if err := quit(process); err != nil {
+		return // it has ended
+	}
+	timer := time.NewTimer(p.config.StopTime)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+		killGroup(process)
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // prepare writes the configuration and has APISIX render nginx's from it. Sockets that an APISIX left behind
@@ -121,8 +209,12 @@ func (p *Process) prepare(ctx context.Context) error {
 		return fmt.Errorf("apisix: configuration: %w", err)
 	}
 	cmd := p.command(ctx, p.config.APISIX, "init")
-	cmd.WaitDelay = p.config.StopTime
-	if err := cmd.Run(); err != nil {
+	cmd.WaitDelay = killAfter
+	err = p.config.Children.Start(cmd)
+	if err == nil {
+		err = p.config.Children.Wait(cmd)
+	}
+	if err != nil {
 		return fmt.Errorf("apisix: %s init: %w\n%s", p.config.APISIX, err, p.tail)
 	}
 	return nil

@@ -88,8 +88,14 @@ func install(t *testing.T, apisix, openresty string) *installation {
 	return i
 }
 
-// run starts the process and returns how to stop it and what Run returned.
+// run starts the process and returns how to end it at once and what Run returned.
 func (i *installation) run(t *testing.T, start <-chan struct{}) (stop func(), ended <-chan error) {
+	t.Helper()
+	_, stop, ended = i.process(t, start)
+	return stop, ended
+}
+
+func (i *installation) process(t *testing.T, start <-chan struct{}) (p *Process, stop func(), ended <-chan error) {
 	t.Helper()
 	p, err := New(i.config)
 	if err != nil {
@@ -99,7 +105,7 @@ func (i *installation) run(t *testing.T, start <-chan struct{}) (stop func(), en
 	t.Cleanup(cancel)
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx, start) }()
-	return cancel, done
+	return p, cancel, done
 }
 
 func started() <-chan struct{} {
@@ -113,7 +119,7 @@ const initialize = `test "$1" = init && cat conf/config.yaml && echo initialized
 func TestAPISIXStartsOnceThereIsSomethingToServe(t *testing.T) {
 	i := install(t, initialize, `trap 'echo finished; exit 0' QUIT; echo serving "$@"; while :; do sleep 0.05; done`)
 	start := make(chan struct{})
-	stop, ended := i.run(t, start)
+	p, _, ended := i.process(t, start)
 	if _, err := os.Stat(filepath.Join(i.config.Home, "conf", "config.yaml")); err == nil {
 		t.Error("the configuration was written before the start")
 	}
@@ -125,7 +131,7 @@ func TestAPISIXStartsOnceThereIsSomethingToServe(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(i.config.Home, "conf", "config.yaml")); err != nil || info.Mode().Perm()&0o044 == 0 {
 		t.Errorf("the configuration: %v, %v", info, err)
 	}
-	stop()
+	p.Finish(t.Context())
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
@@ -157,9 +163,9 @@ func TestABadConfigurationIsAnErrorWithWhatAPISIXSays(t *testing.T) {
 func TestAPISIXThatHangsIsKilledWithItsWorkers(t *testing.T) {
 	i := install(t, initialize, `trap '' QUIT; (trap '' QUIT; while :; do sleep 0.05; done) & echo worker $!; while :; do sleep 0.05; done`)
 	i.config.StopTime = 200 * time.Millisecond
-	stop, ended := i.run(t, started())
+	p, _, ended := i.process(t, started())
 	i.out.waitFor(t, "worker ")
-	stop()
+	p.Finish(t.Context())
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
@@ -173,6 +179,29 @@ func TestAPISIXThatHangsIsKilledWithItsWorkers(t *testing.T) {
 		}
 	}
 	t.Errorf("the worker %s lives on", worker)
+}
+
+func TestAPISIXThatIsToEndAtOnceDoesNotFinish(t *testing.T) {
+	for name, script := range map[string]string{
+		"ends":  `trap 'echo finishing' QUIT; trap 'echo ended; exit 0' TERM; echo serving; while :; do sleep 0.05; done`,
+		"hangs": `trap 'echo finishing' QUIT; trap 'echo ended' TERM; echo serving; while :; do sleep 0.05; done`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := install(t, initialize, script)
+			p, stop, ended := i.process(t, started())
+			i.out.waitFor(t, "serving")
+			go p.Finish(t.Context()) // which takes as long as StopTime
+			i.out.waitFor(t, "finishing")
+			stop()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			i.out.waitFor(t, "ended")
+			if killed := strings.Contains(i.out.String(), "APISIX was killed"); killed != (name == "hangs") {
+				t.Errorf("killed: %v", killed)
+			}
+		})
+	}
 }
 
 func TestSocketsOfAKilledAPISIXAreNotInTheWay(t *testing.T) {
@@ -200,6 +229,11 @@ func TestStoppedBeforeTheStart(t *testing.T) {
 	i := install(t, initialize, "echo serving")
 	stop, ended := i.run(t, make(chan struct{}))
 	stop()
+	if err := <-ended; err != nil || i.out.String() != "" {
+		t.Errorf("%v, %q", err, i.out.String())
+	}
+	p, _, ended := i.process(t, make(chan struct{}))
+	p.Finish(t.Context())
 	if err := <-ended; err != nil || i.out.String() != "" {
 		t.Errorf("%v, %q", err, i.out.String())
 	}
@@ -242,7 +276,6 @@ func TestReadyAsksAPISIX(t *testing.T) {
 	if err := p.Ready(t.Context()); err == nil {
 		t.Error("ready although nobody answers")
 	}
-	p.client.CloseIdleConnections()
 }
 
 func TestTheTailIsBounded(t *testing.T) {

@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"net/netip"
-	"time"
 
 	"meshbridge/cmd/internal/admin"
 	"meshbridge/cmd/internal/logscope"
@@ -14,10 +13,11 @@ func (b *Bridge) newAdmin() *admin.Server {
 	c := b.config
 	config := admin.Config{
 		Node: c.Node, Istiod: c.Istiod,
-		Version: c.Version, APISIX: c.Translate.APISIXVersion.String(), DrainTime: b.drainTime(),
+		Version: c.Version, APISIX: c.Translate.APISIXVersion.String(), DrainTime: c.Lifecycle.DrainTime,
 		World: b.known, Ready: b.serves,
 		Levels: logscope.LevelsOf(c.Logger), Gatherer: b.registry,
-		Drain: func() { signal(b.draining) }, Quit: func() { signal(b.ending) },
+		Draining: func() bool { return b.lifecycle.err() != nil },
+		Drain:    b.lifecycle.drained.happen, Quit: b.lifecycle.terminated.happen,
 		Logger: logscope.Logger(c.Logger, logscope.Admin),
 	}
 	if b.resolver != nil {
@@ -27,21 +27,6 @@ func (b *Bridge) newAdmin() *admin.Server {
 		config.Identity = func() *identity.Identity { return b.identity.Current() }
 	}
 	return admin.New(config)
-}
-
-func (b *Bridge) drainTime() time.Duration {
-	if b.config.Capture == nil {
-		return 0
-	}
-	return b.config.Capture.DrainTime
-}
-
-// signal leaves a signal that nobody has taken yet as it is.
-func signal(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }
 
 // receive takes what the source delivers. It never blocks.

@@ -2,16 +2,18 @@ package bridge
 
 import (
 	"context"
+	"os"
 
 	"golang.org/x/sync/errgroup"
 
 	"meshbridge/cmd/internal/apisixprocess"
 	"meshbridge/cmd/internal/logscope"
+	"meshbridge/cmd/internal/reap"
 )
 
 // APISIXConfig configures an APISIX that the bridge starts.
 type APISIXConfig struct {
-	// Process is as apisixprocess has it; Configuration and Logger are set by New.
+	// Process is as apisixprocess has it; Configuration, StopTime, Children and Logger are set by New.
 	Process apisixprocess.Config
 	// Render makes APISIX's configuration for the URL of the etcd port.
 	Render func(etcd string) ([]byte, error)
@@ -24,6 +26,12 @@ func (b *Bridge) openAPISIX() (err error) {
 	}
 	config := c.Process
 	config.Logger = logscope.Logger(b.config.Logger, logscope.APISIX)
+	config.StopTime = b.config.Lifecycle.StopTime
+	if os.Getpid() == 1 {
+		// The first process of a container inherits those whose parents have died.
+		b.reaper = reap.New(config.Logger)
+		config.Children = b.reaper
+	}
 	scheme := "http"
 	if b.config.TLS != nil {
 		scheme = "https"
@@ -35,21 +43,13 @@ func (b *Bridge) openAPISIX() (err error) {
 	return err
 }
 
-// runAPISIX runs APISIX from the first world on, until it is stopped or ctx ends. stop returns when it has
-// ended.
-func (b *Bridge) runAPISIX(ctx context.Context, group *errgroup.Group) (stop func()) {
+// runAPISIX runs APISIX from the first world on, until it has finished or ctx ends.
+func (b *Bridge) runAPISIX(ctx context.Context, group *errgroup.Group) {
 	if b.apisix == nil {
-		return func() {}
+		return
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	group.Go(func() error {
-		defer close(ended)
-		defer cancel()
-		return b.apisix.Run(ctx, b.pipeline.ready)
-	})
-	return func() {
-		cancel()
-		<-ended
+	group.Go(func() error { return b.apisix.Run(ctx, b.pipeline.ready) })
+	if b.reaper != nil {
+		group.Go(func() error { return b.reaper.Run(ctx) })
 	}
 }

@@ -26,6 +26,8 @@ import (
 	"meshbridge/cmd/internal/dns"
 	"meshbridge/cmd/internal/lastgood"
 	"meshbridge/cmd/internal/logscope"
+	"meshbridge/cmd/internal/reap"
+	"meshbridge/cmd/internal/status"
 	"meshbridge/gateway"
 	"meshbridge/gateway/auth"
 	"meshbridge/identity"
@@ -49,6 +51,11 @@ type Config struct {
 	Capture *CaptureConfig
 	// APISIX is started by the bridge once there is something to serve, and ends with it; nil is not.
 	APISIX *APISIXConfig
+	// Lifecycle says how the bridge ends.
+	Lifecycle LifecycleConfig
+	// Pod is what else is served to the pod on Metrics, as Istio's agent does. Ready, Drain, Quit, Gatherer,
+	// Registerer and Logger are set by New.
+	Pod status.Config
 	// Node is who istiod is told that we are, and Istiod where it is; for the admin port. With
 	// resources from files there may be neither.
 	Node   *corepb.Node
@@ -86,7 +93,9 @@ type Config struct {
 // Bridge is the running bridge.
 type Bridge struct {
 	config   Config
+	started  time.Time
 	registry *prometheus.Registry
+	metrics  *metrics
 	source   xds.Source
 	store    *store.Store
 	pipeline *pipeline
@@ -103,12 +112,13 @@ type Bridge struct {
 	nameServer *capturedns.Server
 
 	apisix *apisixprocess.Process // nil where it is not started by the bridge
+	reaper *reap.Reaper           // nil where nothing is inherited
 
-	admin *admin.Server
+	lifecycle *lifecycle
+	status    *status.Server
+	admin     *admin.Server
 	// received is what the source delivered last, without the decoded forms.
 	received atomic.Pointer[xds.Update]
-	// draining and ending are asked for on the admin port: each has room for one signal.
-	draining, ending chan struct{}
 }
 
 // New makes the parts and opens every port, so that a port in use is reported before anything runs.
@@ -116,7 +126,10 @@ func New(ctx context.Context, c Config) (_ *Bridge, err error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	b := &Bridge{config: c, registry: prometheus.NewRegistry(), draining: make(chan struct{}, 1), ending: make(chan struct{}, 1)}
+	b := &Bridge{
+		config: c, started: time.Now(), registry: prometheus.NewRegistry(),
+		lifecycle: newLifecycle(c.Lifecycle, c.Logger),
+	}
 	b.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	defer func() {
@@ -141,8 +154,8 @@ func New(ctx context.Context, c Config) (_ *Bridge, err error) {
 	if err != nil {
 		return nil, err
 	}
-	m := newMetrics(b.registry)
-	b.pipeline = newPipeline(state, newWriter(b.store, c.Prefix, base, revisions.reserve, m, c.Logger), c.Logger, m)
+	b.metrics = newMetrics(b.registry)
+	b.pipeline = newPipeline(state, newWriter(b.store, c.Prefix, base, revisions.reserve, b.metrics, c.Logger), c.Logger, b.metrics)
 	if c.DNS != nil {
 		config := *c.DNS
 		config.Registerer, config.Logger = b.registry, logscope.Logger(c.Logger, logscope.DNS)
@@ -154,6 +167,9 @@ func New(ctx context.Context, c Config) (_ *Bridge, err error) {
 	}
 	b.openLastGood()
 	b.admin = b.newAdmin()
+	if err := b.newStatus(); err != nil {
+		return nil, err
+	}
 	if err := b.open(ctx); err != nil {
 		return nil, err
 	}
@@ -286,30 +302,17 @@ func (b *Bridge) hold(key, end []byte) <-chan struct{} {
 // Ready is closed when the first complete world is committed.
 func (b *Bridge) Ready() <-chan struct{} { return b.pipeline.ready }
 
-// Run serves until ctx ends, the admin port is asked to end it or a part fails, and returns after
-// everything has stopped. What capture serves is drained first, then APISIX ends, where the bridge started
-// it, then the rest.
+// Run serves until ctx ends, it is asked to end or a part fails, and returns after everything has stopped:
+// see lifecycle.
 func (b *Bridge) Run(ctx context.Context) error {
 	defer b.store.Close()
-	ctx, end := context.WithCancel(ctx)
-	defer end()
+	defer b.status.Close()
 	group, inner := errgroup.WithContext(context.WithoutCancel(ctx))
 	inner, stop := context.WithCancel(inner)
 	defer stop()
-	stopAPISIX := b.runAPISIX(inner, group)
 	group.Go(func() error {
 		defer stop()
-		if b.awaitEnd(ctx, inner) {
-			stopAPISIX()
-		}
-		return nil
-	})
-	group.Go(func() error {
-		select {
-		case <-b.ending:
-			end()
-		case <-inner.Done():
-		}
+		b.lifecycle.run(ctx, inner, b.traffic())
 		return nil
 	})
 	b.serve(inner, group)
@@ -335,6 +338,7 @@ func (b *Bridge) serve(ctx context.Context, group *errgroup.Group) {
 		group.Go(func() error { return b.resolver.Run(ctx) })
 	}
 	group.Go(func() error { return b.releaseMemory(ctx) })
+	group.Go(func() error { return b.announceReady(ctx) })
 	for _, s := range b.servers {
 		group.Go(func() error { return s.run(ctx) })
 	}
@@ -348,4 +352,5 @@ func (b *Bridge) serve(ctx context.Context, group *errgroup.Group) {
 	if b.identity != nil {
 		group.Go(func() error { return b.identity.Run(ctx) })
 	}
+	b.runAPISIX(ctx, group)
 }

@@ -1,14 +1,10 @@
 package bridge
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"net/netip"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -34,8 +30,6 @@ type CaptureConfig struct {
 	// DNS configures the DNS server for the workload; nil has none. Logger and Registerer are set by
 	// New. The source must subscribe to the name table.
 	DNS *dns.Config
-	// DrainTime is how long connections may take to end when the bridge stops.
-	DrainTime time.Duration
 }
 
 // openCapture makes the parts that belong to capture.
@@ -87,41 +81,4 @@ func (b *Bridge) ownListeners() []net.Listener {
 		all = append(all, s.listener)
 	}
 	return all
-}
-
-// awaitEnd returns when ctx has ended, and what capture serves with it, or when the parts have. It tells
-// whether it was ctx. Connections may be drained before that, when the admin port is asked to.
-func (b *Bridge) awaitEnd(ctx, parts context.Context) bool {
-	select {
-	case <-ctx.Done():
-	case <-b.draining:
-	case <-parts.Done():
-		return false
-	}
-	b.drain(ctx, parts)
-	select {
-	case <-ctx.Done():
-		return true
-	case <-parts.Done():
-		return false
-	}
-}
-
-// drain lets the connections that capture serves end. Once ctx has ended they have no longer than DrainTime.
-// Everything else goes on.
-func (b *Bridge) drain(ctx, parts context.Context) {
-	if b.capture == nil {
-		return
-	}
-	b.config.Logger.InfoContext(ctx, "draining",
-		slog.Int("connections", b.capture.Connections()), slog.Duration("at_most", b.config.Capture.DrainTime))
-	limited, cancel := context.WithCancel(parts)
-	defer cancel()
-	limit := time.AfterFunc(math.MaxInt64, cancel)
-	defer limit.Stop()
-	forget := context.AfterFunc(ctx, func() { limit.Reset(b.config.Capture.DrainTime) })
-	defer forget()
-	if err := b.capture.Drain(limited); err != nil && !errors.Is(err, context.Canceled) {
-		b.config.Logger.WarnContext(ctx, "draining", slog.Any("error", err))
-	}
 }

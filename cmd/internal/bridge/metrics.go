@@ -11,6 +11,7 @@ import (
 
 // metrics are the pipeline's own; xds and gateway register theirs.
 type metrics struct {
+	startup     prometheus.Gauge
 	updates     prometheus.Counter
 	translation prometheus.Histogram
 	commits     prometheus.Counter
@@ -25,6 +26,10 @@ type metrics struct {
 
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
+		startup: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "meshbridge_startup_duration_seconds",
+			Help: "How long it took from the start until the bridge was ready for traffic for the first time; 0 before that.",
+		}),
 		updates: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "meshbridge_updates_total", Help: "Updates received from the xDS source that changed something.",
 		}),
@@ -60,7 +65,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "1 while what is served is the last good state of an earlier process.",
 		}),
 	}
-	r.MustRegister(m.updates, m.translation, m.commits, m.events, m.revision, m.lastUpdate, m.rejected, m.diagnostics, m.expiry, m.stale)
+	r.MustRegister(m.startup, m.updates, m.translation, m.commits, m.events, m.revision, m.lastUpdate, m.rejected, m.diagnostics,
+		m.expiry, m.stale)
 	return m
 }
 

@@ -11,9 +11,8 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"meshbridge/cmd/internal/admin"
+	"meshbridge/cmd/internal/status"
 	"meshbridge/translate"
 )
 
@@ -46,59 +45,20 @@ func (s server) run(ctx context.Context) error {
 	return nil
 }
 
-// statusServer answers the kubelet: ready means that the first complete world is committed and, with
-// capture, that connections are served by it. Losing istiod later does not make the bridge unready: the last good world is better than none.
-func (b *Bridge) statusServer() server {
-	mux := http.NewServeMux()
-	mux.HandleFunc("/healthz/ready", b.serveReady)
-	mux.HandleFunc("/healthz/live", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok\n") })
-	return server{handler: mux}
+// newStatus makes what is served to the pod.
+func (b *Bridge) newStatus() (err error) {
+	c := b.config.Pod
+	c.Ready, c.Remark, c.Drain, c.Quit = b.readyForTraffic, b.remark, b.lifecycle.drained.happen, b.lifecycle.quit.happen
+	c.Gatherer, c.Registerer, c.Logger = b.registry, b.registry, b.config.Logger
+	b.status, err = status.New(c)
+	return err
 }
 
-func (b *Bridge) serveReady(w http.ResponseWriter, r *http.Request) {
-	switch {
-	case b.admin.Failed():
-		writeText(w, http.StatusServiceUnavailable, "not ready: /healthcheck/fail was called on the admin port\n")
-	case !isClosed(b.pipeline.ready):
-		writeText(w, http.StatusServiceUnavailable, "not ready: the first complete configuration has not been committed\n")
-	case !b.serves():
-		writeText(w, http.StatusServiceUnavailable, "not ready: APISIX does not have the first configuration yet\n")
-	case b.apisix != nil:
-		if err := b.apisix.Ready(r.Context()); err != nil {
-			writeText(w, http.StatusServiceUnavailable, "not ready: "+err.Error()+"\n")
-			return
-		}
-		writeText(w, http.StatusOK, b.readyText())
-	default:
-		writeText(w, http.StatusOK, b.readyText())
-	}
-}
+// statusServer answers the kubelet.
+func (b *Bridge) statusServer() server { return server{handler: b.status.ReadyHandler()} }
 
-// readyText is for people: the kubelet reads the status alone.
-func (b *Bridge) readyText() string {
-	if v := b.pipeline.view.Load(); v != nil && v.Stale {
-		return "ready, with the last good state of " + v.Received.UTC().Format(time.RFC3339) + ": istiod has not sent a complete configuration since the start\n"
-	}
-	return "ready\n"
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
-
-func (b *Bridge) metricsServer() server {
-	mux := http.NewServeMux()
-	handler := promhttp.HandlerFor(b.registry, promhttp.HandlerOpts{})
-	mux.Handle("/metrics", handler)
-	mux.Handle("/stats/prometheus", handler)
-	mux.HandleFunc("/healthz/ready", b.serveReady)
-	return server{handler: mux}
-}
+// metricsServer answers Prometheus, the kubelet for the application, and programs in the pod.
+func (b *Bridge) metricsServer() server { return server{handler: b.status.Handler()} }
 
 // adminServer answers people, `meshbridge explain`, and whoever speaks Envoy's admin API.
 func (b *Bridge) adminServer() server {

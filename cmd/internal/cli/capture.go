@@ -30,7 +30,6 @@ type captureOptions struct {
 	identity          string
 	trustDomain       string
 	maxConnections    int
-	drainTime         time.Duration
 	ports             proxyPortOptions
 }
 
@@ -51,7 +50,6 @@ func (o *captureOptions) add(f *pflag.FlagSet) {
 	f.StringVar(&o.overlay, "capture-overlay", "0.0.0.0:15011", "`address` where APISIX connects to for endpoints with TLS")
 	f.StringSliceVar(&o.dns, "capture-dns", []string{"127.0.0.1:15053", "[::1]:15053"}, "`addresses|off` of the workload's DNS server, which knows the mesh's names and asks /etc/resolv.conf's servers for others")
 	f.IntVar(&o.maxConnections, "capture-max-connections", 0, "`number` of connections that capture serves at a time; 0 is without limit")
-	f.DurationVar(&o.drainTime, "drain-time", 5*time.Second, "`duration` that captured connections have to end when the bridge stops")
 	f.StringVar(&o.identity, "identity", "", "where the workload's certificate is from: `istiod|sds:SOCKET|files:DIR|off`;\ndefault: istiod with --xds grpcs://, else off")
 	f.StringVar(&o.trustDomain, "trust-domain", "", "`domain` of the workload's identity; default: $TRUST_DOMAIN, else cluster.local")
 	o.ports.add(f)
@@ -62,7 +60,7 @@ func (o *captureOptions) config(a *app, profile string, source *sourceOptions, n
 	if profile != "mesh" || !o.on {
 		return nil, nil //nolint:nilnil // nil is what bridge.Config calls off
 	}
-	c := &bridge.CaptureConfig{Overlay: overlayPrefix, DrainTime: o.drainTime}
+	c := &bridge.CaptureConfig{Overlay: overlayPrefix}
 	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	c.Server = capture.Config{
 		HTTP:  netip.AddrPortFrom(loopback, o.ports.http),

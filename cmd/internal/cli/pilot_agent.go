@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -106,15 +105,7 @@ func (o *agentOptions) settings(a *app, kind, root string) (map[string]string, e
 		"mode": "sidecar", "profile": "mesh", "node-type": kind,
 		"status": ":15021", "metrics": ":15020",
 	}
-	if c := node.ProxyConfig; c != nil {
-		// The injector leaves out what is Istio's default.
-		if port := c.GetStatusPort(); port > 0 {
-			settings["metrics"] = ":" + strconv.Itoa(int(port))
-		}
-		if d := c.GetTerminationDrainDuration(); d != nil {
-			settings["drain-time"] = d.AsDuration().String()
-		}
-	}
+	maps.Copy(settings, podDefaults(a, node))
 	switch port := node.Annotations["status.sidecar.istio.io/port"]; port {
 	case "":
 	case "0":

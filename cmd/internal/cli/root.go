@@ -7,10 +7,8 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 )
@@ -34,6 +32,7 @@ type app struct {
 	// Istio's agent.
 	args         []string
 	isPilotAgent bool
+	signals      signals
 }
 
 // getenv looks a variable up; empty is unset.
@@ -56,15 +55,18 @@ func (e usageError) Unwrap() error { return e.err }
 var errReported = errors.New("reported")
 
 // Execute runs the command line, of which the first element is the program's name, and returns the exit
-// code. The first SIGTERM or SIGINT ends it gracefully, the second at once.
+// code. The first SIGTERM, SIGINT or SIGQUIT ends it gracefully, the second at once; the third does not
+// return.
 func Execute(version string, argv []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // the default action is back for the second signal
-	return execute(ctx, &app{
+	a := &app{
 		version: version, stdout: stdout, stderr: stderr, environ: os.Environ, addresses: net.InterfaceAddrs,
 		isPilotAgent: filepath.Base(argv[0]) == pilotAgent,
-	}, argv[1:])
+	}
+	received, end := notify()
+	defer end()
+	ctx, stop := a.signals.watch(received, func() { os.Exit(exitError) })
+	defer stop()
+	return execute(ctx, a, argv[1:])
 }
 
 func execute(ctx context.Context, a *app, args []string) int {

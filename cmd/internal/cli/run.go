@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -31,6 +32,7 @@ type runOptions struct {
 	dns                            dnsOptions
 	capture                        captureOptions
 	mode                           modeOptions
+	lifecycle                      lifecycleOptions
 	serve                          serveOptions
 	lastGood                       lastGoodOptions
 	// ignored are flags of another program's command line that mean nothing here: the log names them.
@@ -39,6 +41,16 @@ type runOptions struct {
 
 func newRun(a *app) *cobra.Command {
 	cmd, _ := runCommand(a)
+	start := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		// A broken environment is reported by what needs it.
+		if node, err := xds.NodeFromEnvironment(a.environ(), os.ReadFile); err == nil {
+			if err := setDefaults(cmd.Flags(), podDefaults(a, node)); err != nil {
+				return usageError{err}
+			}
+		}
+		return start(cmd, args)
+	}
 	return cmd
 }
 
@@ -68,7 +80,8 @@ over the environment, the environment over the file.`,
 	f.StringVar(&o.listen, "listen", "127.0.0.1:2379", "etcd v3 `address`, gRPC and HTTP; port 0 picks one and logs it")
 	f.StringVar(&o.admin, "admin", "127.0.0.1:15000", "admin `address|off`: Envoy's admin API for istioctl, explain, diagnostics, pprof")
 	f.StringVar(&o.status, "status", "127.0.0.1:15021", "readiness `address|off`: /healthz/ready")
-	f.StringVar(&o.metrics, "metrics", "127.0.0.1:15020", "Prometheus `address|off`: /metrics")
+	f.StringVar(&o.metrics, "metrics", "127.0.0.1:15020", "`address|off` for Prometheus (/metrics; with APISIX's and the application's: /stats/prometheus),\n"+
+		"the application's probes, /drain and /quitquitquit; PROXY_CONFIG's statusPort is the default where it is set")
 	f.StringVar(&o.internal, "internal", "127.0.0.1:15099", "loopback `address|off` where APISIX asks the bridge, and tells it of requests")
 	f.StringVar(&o.prefix, "prefix", "/apisix", "APISIX's etcd `prefix`")
 	f.StringVar(&o.stateDir, "state-dir", "", "`directory` for what must survive a restart: the revision ceiling")
@@ -78,6 +91,7 @@ over the environment, the environment over the file.`,
 	o.translation.add(f)
 	o.capture.add(f)
 	o.mode.add(f)
+	o.lifecycle.add(f)
 	o.serve.add(f)
 	o.lastGood.add(f)
 	addConfigFlags(cmd)
@@ -113,6 +127,10 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 	if err != nil {
 		return usageError{err}
 	}
+	pod, err := podConfig(a, node, o.metrics, o.mode.metrics())
+	if err != nil {
+		return usageError{err}
+	}
 	newSource, err := o.source.source(node, logscope.Logger(log, logscope.XDS))
 	if err != nil {
 		return usageError{err}
@@ -133,6 +151,7 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 		Node: identity, Istiod: istiod,
 		NewSource: newSource, Translate: options, DNS: resolution, Capture: front, APISIX: child,
 		Prefix: o.prefix, StateDir: o.stateDir, LastGood: lastGood,
+		Lifecycle: o.lifecycle.config(a.signals.hurry()), Pod: pod,
 		Listen: o.listen, Admin: o.admin, Status: o.status, Metrics: o.metrics, Internal: o.internal,
 		TLS: tlsConfig, InsecureListen: o.insecureListen,
 		KeepRevisions: o.serve.history.revisions, KeepFor: o.serve.history.keepFor(), HoldTimeout: o.holdTimeout,

@@ -3,7 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
-	"time"
+	"slices"
 
 	"github.com/spf13/pflag"
 
@@ -17,7 +17,6 @@ type modeOptions struct {
 	mode                    string
 	home, apisix, openResty string
 	status, prometheus      string
-	stopTime                time.Duration
 	plugins                 []string
 	http, https             []uint
 }
@@ -29,10 +28,17 @@ func (o *modeOptions) add(f *pflag.FlagSet) {
 	f.StringVar(&o.openResty, "openresty-bin", "/usr/local/openresty/bin/openresty", "OpenResty's `program` (mode sidecar)")
 	f.StringVar(&o.status, "apisix-status", "127.0.0.1:7085", "`address` of APISIX's readiness (mode sidecar)")
 	f.StringVar(&o.prometheus, "apisix-metrics", "0.0.0.0:15090", "`address` of APISIX's metrics, /stats/prometheus (mode sidecar)")
-	f.DurationVar(&o.stopTime, "apisix-stop-time", 5*time.Second, "`duration` that requests in flight have when APISIX is stopped; then it is killed (mode sidecar)")
 	f.UintSliceVar(&o.http, "http-ports", nil, "`ports` on which a gateway serves HTTP (mode sidecar, profile gateway)")
 	f.UintSliceVar(&o.https, "https-ports", nil, "`ports` on which a gateway serves HTTPS (mode sidecar, profile gateway)")
 	f.StringSliceVar(&o.plugins, "apisix-plugins", nil, "`names` of plugins to load besides APISIX's defaults (mode sidecar)")
+}
+
+// metrics is the address of APISIX's metrics; empty where the bridge has no APISIX.
+func (o *modeOptions) metrics() string {
+	if o.mode != "sidecar" {
+		return ""
+	}
+	return o.prometheus
 }
 
 // config returns nil in mode standalone. edge is as apisixconfig has it.
@@ -61,10 +67,20 @@ func (o *modeOptions) config(apisix apisixOptions, ports proxyPortOptions, prefi
 	if _, err := render("http://127.0.0.1:2379"); err != nil {
 		return nil, err
 	}
+	// In profile mesh traffic comes through capture, which knows its connections.
+	var traffic []uint16
+	switch apisix.profile {
+	case "direct":
+		traffic = []uint16{apisix.outboundPort, apisix.inboundPort}
+	case "gateway":
+		for _, port := range slices.Concat(o.http, o.https) {
+			traffic = append(traffic, uint16(port))
+		}
+	}
 	return &bridge.APISIXConfig{
 		Process: apisixprocess.Config{
 			Home: o.home, APISIX: o.apisix, OpenResty: o.openResty, Status: "http://" + o.status + "/status/ready",
-			StopTime: o.stopTime, Stdout: stdout, Stderr: stderr,
+			Stdout: stdout, Stderr: stderr, Ports: traffic,
 		},
 		Render: render,
 	}, nil

@@ -175,7 +175,7 @@ func replaceBridge(t *testing.T, kill bool) {
 	state := w.path("state")
 	w.write(t, "client.token", "client")
 	command(t, "install", "-d", "-o", proxyUser, state)
-	w.client.args = append(w.client.args, "--state-dir", state, "--drain-time", "1s")
+	w.client.args = append(w.client.args, "--state-dir", state, "--apisix-stop-time", "1s")
 	restart := func() {
 		if kill {
 			w.client.bridge.Kill()
@@ -229,11 +229,11 @@ func replaceBridge(t *testing.T, kill bool) {
 
 func TestRequestsInFlightAreDrained(t *testing.T) {
 	w := newWorld(t, "")
-	w.server.args = append(w.server.args, "--drain-time", "20s")
+	w.server.args = append(w.server.args, "--drain-time", "2s", "--apisix-stop-time", "20s")
 	w.server.bridge.Stop()
 	w.server.startBridge(t)
 	w.server.waitReady(t)
-	slow := w.legacy.start(t, appUser, programs.echo, "http", "--url", "http://server/?wait=3s", "--address", w.server.address+":8080")
+	slow := w.legacy.start(t, appUser, programs.echo, "http", "--url", "http://server/?wait=6s", "--address", w.server.address+":8080")
 	harness.Eventually(t, "the request's arrival", func(context.Context) error {
 		if w.server.metric(t, `meshbridge_capture_connections{direction="inbound"}`) < 1 {
 			return errors.New("no connection")
@@ -246,6 +246,17 @@ func TestRequestsInFlightAreDrained(t *testing.T) {
 		defer close(stopped)
 		bridge.Stop()
 	}()
+	harness.Eventually(t, "draining", func(ctx context.Context) error {
+		a, err := w.server.call(ctx, proxyUser, "http", "--url", "http://127.0.0.1:15021/healthz/ready")
+		if err == nil && a.Status != http.StatusServiceUnavailable {
+			err = fmt.Errorf("%+v", a)
+		}
+		return err
+	})
+	// Others learn late that nothing is to be sent there.
+	if a := w.legacy.get(t, "http://server/", "--address", w.server.address+":8080", "--timeout", "1s"); !ok("server")(a) {
+		t.Errorf("while draining: %+v", a)
+	}
 	harness.Eventually(t, "refused connections", func(ctx context.Context) error {
 		a, err := w.legacy.call(ctx, appUser, "http", "--url", "http://server/", "--address", w.server.address+":8080", "--timeout", "1s")
 		if err == nil && a.Error == "" {

@@ -186,6 +186,7 @@ func (m *mesh) prepare(t testing.TB, p *pod, kind string, flags ...string) *side
 		"--xds-root-cert", m.path("root-cert.pem"), "--xds-token-file", m.path(p.name + ".token"),
 		"--node-id", kind + "~" + p.address + "~" + p.name + "." + p.namespace + "~" + p.namespace + ".svc.cluster.local",
 		"--node-metadata", string(text), "--apisix-stream-ports", "16000-16063",
+		"--drain-time", "0s", // nobody else sends anything
 	}, flags...)}
 }
 
