@@ -62,8 +62,10 @@ capture: ## record again what a real istiod sends (SCENARIO: some of testdata/is
 SCENARIO ?=
 
 .PHONY: conformance
-conformance: build ## drive the bridge as a process against a real istiod
-	cd $(CONFORMANCE) && MESHBRIDGE=$(BIN)/meshbridge $(GO) test -count=1 -timeout 15m ./...
+conformance: build ## drive the bridge as a process against a real istiod, by the real istioctl too
+	cd $(CONFORMANCE) && $(GO) build -o $(BIN)/ ./cmd/istiod istio.io/istio/istioctl/cmd/istioctl
+	cd $(CONFORMANCE) && MESHBRIDGE=$(BIN)/meshbridge ISTIOD=$(BIN)/istiod ISTIOCTL=$(BIN)/istioctl \
+	  $(GO) test -count=1 -timeout 15m ./...
 
 .PHONY: etcd
 etcd: build ## etcd's clients and random requests against a real etcd and the store

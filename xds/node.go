@@ -153,13 +153,12 @@ func (c NodeConfig) metadata() (*structpb.Struct, error) {
 	if len(c.Annotations) > 0 {
 		m["ANNOTATIONS"] = c.Annotations
 	}
-	if c.ProxyConfig != nil {
-		proxyConfig, err := protojson.Marshal(c.ProxyConfig)
-		if err != nil {
-			return nil, fmt.Errorf("PROXY_CONFIG: %w", err)
-		}
-		m["PROXY_CONFIG"] = json.RawMessage(proxyConfig)
+	// Always: istiod shows no node without it in proxy-status.
+	proxyConfig, err := protojson.Marshal(c.ProxyConfig)
+	if err != nil {
+		return nil, fmt.Errorf("PROXY_CONFIG: %w", err)
 	}
+	m["PROXY_CONFIG"] = json.RawMessage(proxyConfig)
 	// Through JSON, because Metadata may hold any Go value that has a JSON form.
 	var encoded bytes.Buffer
 	if err := json.NewEncoder(&encoded).Encode(m); err != nil {

@@ -122,6 +122,7 @@ func TestRecordedIdentitiesCanBeExpressed(t *testing.T) {
 			t.Errorf("%s: id %s, want %s", file, got.GetId(), want.GetId())
 		}
 		want.GetMetadata().GetFields()["NAME"] = structpb.NewStringValue(pod)
+		want.GetMetadata().GetFields()["PROXY_CONFIG"] = structpb.NewStructValue(&structpb.Struct{}) // which istiod's proxy-status wants
 		if diff := cmp.Diff(want.GetMetadata(), got.GetMetadata(), protocmp.Transform()); diff != "" {
 			t.Errorf("%s: %s", file, diff)
 		}

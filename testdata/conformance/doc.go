@@ -7,7 +7,7 @@
 //
 // Package tables gives what Istio's own tests are made of, its routing tables
 // and its fixtures of the Gateway API, to the model of Envoy and to the
-// translation.
+// translation. Package istioctl has the real istioctl ask a running bridge.
 //
 // It is a Go module of its own because istiod brings more than a thousand
 // packages that the bridge must not depend on. The first build takes several

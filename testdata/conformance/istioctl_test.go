@@ -6,8 +6,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -193,45 +191,6 @@ func TestABugReportGetsEverythingItAsksFor(t *testing.T) {
 		if body := s.bridge.Ask(t, http.MethodGet, path); body == "" {
 			t.Errorf("/%s is empty", path)
 		}
-	}
-}
-
-// TestTheRealIstioctlReadsADump runs the program that the environment variable ISTIOCTL names. Building
-// one takes longer than all other tests: go build -o FILE ./istioctl/cmd/istioctl in Istio's module.
-func TestTheRealIstioctlReadsADump(t *testing.T) {
-	t.Parallel()
-	istioctl := os.Getenv("ISTIOCTL")
-	if istioctl == "" {
-		t.Skip("ISTIOCTL names no program")
-	}
-	s := newScenario(t, demo)
-	dir := t.TempDir()
-	dump := writeFile(t, filepath.Join(dir, "dump.json"), s.bridge.Ask(t, http.MethodGet, askAll))
-	hosts := writeFile(t, filepath.Join(dir, "clusters.json"), s.bridge.Ask(t, http.MethodGet, askEndpoints))
-	// istioctl wants to know a cluster even where it asks none.
-	kubeconfig := writeFile(t, filepath.Join(dir, "kubeconfig"), `{apiVersion: v1, kind: Config, current-context: c,
-clusters: [{name: c, cluster: {server: "http://127.0.0.1:1"}}], contexts: [{name: c, context: {cluster: c, user: u}}], users: [{name: u, user: {}}]}`)
-	for what, want := range map[string]string{
-		"clusters":  `reviews\.default\.svc\.cluster\.local 9080 v2 outbound EDS reviews\.default`,
-		"listeners": `0\.0\.0\.0 9080 .*Route: 9080`,
-		"routes":    `9080 reviews\.default\.svc\.cluster\.local:9080 .* reviews\.default`,
-		"endpoints": `127\.0\.1\.11:9080 HEALTHY OK outbound\|9080\|\|reviews\.default\.svc\.cluster\.local`,
-		"secrets":   `No active or warming secrets found\.`,
-		"bootstrap": `Istio Version: 1\.31\.0`,
-		"all":       `endpoint/127\.0\.1\.12:9080 HEALTHY outbound\|9080\|v2\|reviews\.default\.svc\.cluster\.local`,
-	} {
-		file := dump
-		if what == "endpoints" {
-			file = hosts
-		}
-		cmd := exec.CommandContext(t.Context(), istioctl, "proxy-config", what, "--file", file, "--output", "short")
-		cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
-		text, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Errorf("istioctl proxy-config %s: %v\n%s", what, err, text)
-			continue
-		}
-		wantLines(t, what, string(text), want)
 	}
 }
 
