@@ -85,9 +85,10 @@ func commonNameOf(ctx context.Context) (name string, ok bool) {
 // connNameKey is the key of an HTTP connection's common name in its context.
 type connNameKey struct{}
 
-// connContext is an http.Server.ConnContext. The server itself knows TLS connections only by their type,
-// which one whose first bytes were read does not have.
+// connContext is an http.Server.ConnContext: it has the client where gRPC has it. The server itself knows
+// TLS connections only by their type, which one whose first bytes were read does not have.
 func connContext(ctx context.Context, conn net.Conn) context.Context {
+	ctx = peer.NewContext(ctx, &peer.Peer{Addr: conn.RemoteAddr()})
 	if secure := tlsConn(conn); secure != nil {
 		state := secure.ConnectionState()
 		if name, ok := commonName(&state); ok {

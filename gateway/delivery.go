@@ -3,8 +3,10 @@ package gateway
 import (
 	"context"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // delivery knows the live watch streams.
@@ -74,18 +76,38 @@ func (s *Server) WaitDelivered(ctx context.Context, revision int64) error {
 // deliveryMark is the revision up to which a stream has been sent everything that its watches asked
 // for.
 type deliveryMark struct {
+	// Set once.
+	peer  string // address of the client
+	form  form
+	since time.Time
+
 	mu       sync.Mutex
 	revision int64         // guarded by mu
 	changed  chan struct{} // nil unless somebody waits; guarded by mu
+	watches  []watchedKeys // guarded by mu
+}
+
+// watchedKeys are what one watch of a stream is about.
+type watchedKeys struct {
+	id       int64
+	key, end string
 }
 
 // include takes a new watch into account that was sent everything up to the revision.
-func (m *deliveryMark) include(revision int64, isFirst bool) {
+func (m *deliveryMark) include(w *watcher, revision int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if isFirst || revision < m.revision {
+	if len(m.watches) == 0 || revision < m.revision {
 		m.revision = revision
 	}
+	m.watches = append(m.watches, watchedKeys{w.id, w.class.key, w.class.end})
+}
+
+// exclude forgets a watch.
+func (m *deliveryMark) exclude(id int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.watches = slices.DeleteFunc(m.watches, func(w watchedKeys) bool { return w.id == id })
 }
 
 // advance sets the revision.

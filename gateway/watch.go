@@ -9,6 +9,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/peer"
 
 	"meshbridge/store"
 )
@@ -63,8 +64,12 @@ type watchStream struct {
 
 // newWatchStream makes a stream for the client that ctx tells of.
 func (e *endpoint) newWatchStream(ctx context.Context, sink watchSink, f form, m *watchMetrics) *watchStream {
+	mark := deliveryMark{form: f, since: time.Now()}
+	if p, ok := peer.FromContext(ctx); ok {
+		mark.peer = p.Addr.String()
+	}
 	return &watchStream{
-		endpoint: e, sink: sink, form: f, metrics: m, watchers: map[int64]*watcher{},
+		endpoint: e, sink: sink, form: f, metrics: m, mark: mark, watchers: map[int64]*watcher{},
 		mayRead: func(key, end []byte) error { return e.mayRead(ctx, key, end) },
 	}
 }
@@ -153,6 +158,7 @@ func (ws *watchStream) close() {
 func (ws *watchStream) drop(w *watcher) {
 	w.cursor.Close()
 	delete(ws.watchers, w.id)
+	ws.mark.exclude(w.id)
 	ws.metrics.watchers.Add(-1)
 	if len(ws.watchers) == 0 {
 		ws.delivery.leave(&ws.mark)
@@ -295,7 +301,7 @@ func (ws *watchStream) create(r *pb.WatchCreateRequest) error {
 		ws.progress = time.NewTicker(ws.cfg.ProgressInterval)
 	}
 	// Before anybody can wait for the watch, the stream says how far back it is.
-	ws.mark.include(cursor.Position(), len(ws.watchers) == 0)
+	ws.mark.include(w, cursor.Position())
 	ws.watchers[id] = w
 	ws.metrics.watchers.Add(1)
 	ws.delivery.join(&ws.mark)

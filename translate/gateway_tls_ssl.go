@@ -93,7 +93,7 @@ func (s *State) ssl(key string, d *sslDraft) *apisix.SSL {
 		ssl.Certs, ssl.Keys = append(ssl.Certs, more.chain), append(ssl.Keys, more.key)
 		names = append(names, more.name)
 	}
-	description, readable := "certificates of "+strings.Join(names, ", "), first.name
+	description, readable := sslOf+strings.Join(names, ", "), first.name
 	if d.any {
 		ssl.SNI = anyServerName
 		readable += ".any"
@@ -105,7 +105,7 @@ func (s *State) ssl(key string, d *sslDraft) *apisix.SSL {
 		if d.tls.optional() && s.options.APISIXVersion.Has(apisix.FeatureSkipMTLS) {
 			ssl.Client.SkipMTLSURIRegex = []string{".*"}
 		}
-		description += "; clients are verified with " + authority
+		description += sslVerifiedBy + authority
 	}
 	ssl.ID = apisix.ID("s", readable, key)
 	if s.options.APISIXVersion.Has(apisix.FeatureSSLDescription) {

@@ -88,7 +88,12 @@ func (s *State) labels(pairs ...string) map[string]string {
 // origin returns the Istio object that istiod made a resource from, such as "VirtualService
 // default/reviews"; empty where istiod does not say.
 func origin(m *corepb.Metadata) string {
-	path := m.GetFilterMetadata()["istio"].GetFields()["config"].GetStringValue()
+	return Origin(m.GetFilterMetadata()["istio"].GetFields()["config"].GetStringValue())
+}
+
+// Origin makes what istiod says in a resource's metadata (filter_metadata.istio.config) the name of an
+// Istio object, such as "VirtualService default/reviews". What is no such path stays as it is.
+func Origin(path string) string {
 	// /apis/networking.istio.io/v1/namespaces/default/virtual-service/reviews
 	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
 	if len(parts) != 7 || parts[0] != "apis" || parts[3] != "namespaces" {

@@ -36,6 +36,17 @@ func TestFirstSyncDeliversTheWholeWorld(t *testing.T) {
 			if !s.Connected || s.Since.IsZero() || s.Types[xds.RouteType].Resources != 4 || s.Types[xds.RouteType].Nonce == "" {
 				t.Errorf("status %+v", s)
 			}
+			for typeURL, want := range map[string]xds.TypeStatus{
+				xds.ClusterType: {Wildcard: true}, xds.RouteType: {Subscribed: 4}, xds.EndpointType: {Subscribed: 6},
+			} {
+				got := s.Types[typeURL]
+				if got.Wildcard != want.Wildcard || got.Subscribed != want.Subscribed || got.Responses == 0 || got.LastChange.IsZero() || got.NACK != nil {
+					t.Errorf("%s: %+v, want %+v", xds.ShortType(typeURL), got, want)
+				}
+			}
+			if s.ControlPlane != xdstest.ControlPlane {
+				t.Errorf("the control plane is %q", s.ControlPlane)
+			}
 		})
 	}
 }

@@ -18,6 +18,8 @@ type response struct {
 	nonce     string
 	resources []received
 	removed   []string
+	// controlPlane is what the server says of itself; empty where it does not.
+	controlPlane string
 	// scope is how much the resources say about those that are not among them.
 	scope scope
 }

@@ -218,7 +218,7 @@ func (c *Client) report(ctx context.Context, r response, o outcome) {
 	c.metrics.pushes.WithLabelValues(short).Inc()
 	c.metrics.lastPush.Set(float64(at.UnixMilli()) / 1000)
 	c.metrics.connected.Set(1)
-	if c.board.answered(r, at, c.versions[r.typeURL], c.cache) {
+	if c.board.answered(r, o, c.versions[r.typeURL], c.cache) {
 		c.logger.LogAttrs(ctx, slog.LevelInfo, "connected to istiod", slog.String("target", c.config.Address))
 	}
 	for _, err := range o.errors {

@@ -70,8 +70,8 @@ func TestABadResourceIsRefusedAndItsSiblingsApply(t *testing.T) {
 			if nack.Version != "" {
 				t.Errorf("the NACK claims version %q as accepted", nack.Version)
 			}
-			if got := client.Status().Types[xds.ClusterType].Rejected; got != 2 {
-				t.Errorf("status: %d rejected", got)
+			if s := client.Status().Types[xds.ClusterType]; s.Rejected != 2 || s.NACK == nil || !strings.Contains(s.NACK.Error(), "ConnectTimeout") {
+				t.Errorf("status: %d rejected, NACK %v", s.Rejected, s.NACK)
 			}
 			if len(log.containing("resource rejected")) != 2 {
 				t.Errorf("log: %q", log.containing("rejected"))

@@ -68,6 +68,8 @@ func fromDelta(m *discoverypb.DeltaDiscoveryResponse) response {
 		nonce:     m.GetNonce(),
 		resources: make([]received, 0, len(m.GetResources())),
 		removed:   m.GetRemovedResources(),
+
+		controlPlane: m.GetControlPlane().GetIdentifier(),
 	}
 	for _, resource := range m.GetResources() {
 		r.resources = append(r.resources, received{resource.GetName(), resource.GetVersion(), resource.GetResource()})
@@ -105,6 +107,8 @@ func (s worldStream) recv() (response, error) {
 		version:   m.GetVersionInfo(),
 		nonce:     m.GetNonce(),
 		resources: make([]received, 0, len(m.GetResources())),
+
+		controlPlane: m.GetControlPlane().GetIdentifier(),
 	}
 	for _, body := range m.GetResources() {
 		r.resources = append(r.resources, received{body: body})

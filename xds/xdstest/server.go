@@ -23,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	corepb "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoverypb "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -34,6 +35,11 @@ import (
 
 // ProxyConfigType is a type of istiod's that the client knows nothing of.
 const ProxyConfigType = "type.googleapis.com/istio.mesh.v1alpha1.ProxyConfig"
+
+// ControlPlane is what the server says of itself, in istiod's form.
+const ControlPlane = `{"Component":"istiod","ID":"istiod-7d9c5b6f4-x2x7z","Info":{"version":"1.31.0"}}`
+
+func controlPlane() *corepb.ControlPlane { return &corepb.ControlPlane{Identifier: ControlPlane} }
 
 // patience is how long Wait functions wait for what should take milliseconds.
 const patience = 20 * time.Second

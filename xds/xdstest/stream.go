@@ -57,7 +57,7 @@ func (s service) StreamAggregatedResources(g discoverypb.AggregatedDiscoveryServ
 				bodies = append(bodies, resource.Body)
 			}
 			return g.Send(&discoverypb.DiscoveryResponse{
-				TypeUrl: r.TypeURL, VersionInfo: r.Version, Nonce: nonce, Resources: bodies,
+				TypeUrl: r.TypeURL, VersionInfo: r.Version, Nonce: nonce, Resources: bodies, ControlPlane: controlPlane(),
 			})
 		},
 	})
@@ -84,7 +84,7 @@ func (s service) DeltaAggregatedResources(g discoverypb.AggregatedDiscoveryServi
 			}
 			return g.Send(&discoverypb.DeltaDiscoveryResponse{
 				TypeUrl: r.TypeURL, SystemVersionInfo: r.Version, Nonce: nonce,
-				Resources: resources, RemovedResources: r.Removed,
+				Resources: resources, RemovedResources: r.Removed, ControlPlane: controlPlane(),
 			})
 		},
 	})
