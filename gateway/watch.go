@@ -64,14 +64,15 @@ type watchStream struct {
 
 // newWatchStream makes a stream for the client that ctx tells of.
 func (e *endpoint) newWatchStream(ctx context.Context, sink watchSink, f form, m *watchMetrics) *watchStream {
-	mark := deliveryMark{form: f, since: time.Now()}
-	if p, ok := peer.FromContext(ctx); ok {
-		mark.peer = p.Addr.String()
-	}
-	return &watchStream{
-		endpoint: e, sink: sink, form: f, metrics: m, mark: mark, watchers: map[int64]*watcher{},
+	ws := &watchStream{
+		endpoint: e, sink: sink, form: f, metrics: m, watchers: map[int64]*watcher{},
 		mayRead: func(key, end []byte) error { return e.mayRead(ctx, key, end) },
 	}
+	ws.mark.form, ws.mark.since = f, time.Now()
+	if p, ok := peer.FromContext(ctx); ok {
+		ws.mark.peer = p.Addr.String()
+	}
+	return ws
 }
 
 // run serves the first requests and then those that come, until the client's side has ended, the

@@ -119,3 +119,6 @@ func (r *redactor) value(field protoreflect.FieldDescriptor, value protoreflect.
 		return field.Default(), true
 	}
 }
+
+// Redacted returns the JSON of a resource as the config dump has it: without secrets.
+func Redacted(body *anypb.Any) ([]byte, error) { return protoJSON().Marshal(newRedactor().body(body)) }

@@ -207,6 +207,7 @@ func (s *Server) help() string {
 		{"/explain", "what becomes of a request (POST); see meshbridge explain"},
 		{"/diagnostics", "what differs from Envoy, and why"},
 		{"/version", "the version"},
+		{"/", "the status page, for browsers; /api/v1/now and others have the same as JSON"},
 		{"/debug/pprof/", "profiles of this process"},
 	} {
 		fmt.Fprintf(&b, "  %-*s  %s\n", width, own[0], own[1])

@@ -60,6 +60,8 @@ type Config struct {
 	// resources from files there may be neither.
 	Node   *corepb.Node
 	Istiod string
+	// TokenFile has the token that istiod is shown, for the status page; empty where it is shown none.
+	TokenFile string
 	// Prefix is APISIX's etcd prefix, for example "/apisix".
 	Prefix string
 	// StateDir keeps what must survive a restart; empty keeps nothing.

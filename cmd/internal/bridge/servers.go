@@ -73,7 +73,9 @@ func (b *Bridge) adminServer() server {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	mux.Handle("/", b.admin.Handler())
+	other := b.admin.Handler()
+	b.newConsole().Register(mux, other)
+	mux.Handle("/", other)
 	return server{handler: admin.Guard(mux)}
 }
 

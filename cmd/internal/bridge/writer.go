@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"meshbridge/cmd/internal/console"
 	"meshbridge/store"
 	"meshbridge/translate"
 	"meshbridge/translate/apisix"
@@ -35,6 +36,7 @@ type writer struct {
 	reserve func(next int64) error
 	metrics *metrics
 	log     *slog.Logger
+	journal *console.Journal // nil where nobody would look at it
 
 	committed map[string][]byte    // what is in the store, by key below the prefix
 	routes    map[string][]byte    // phase 2: nil is a deletion
@@ -149,8 +151,10 @@ func (w *writer) commit(changes map[string][]byte) (int64, error) {
 	slices.SortFunc(keys, func(a, b string) int {
 		return cmp.Or(cmp.Compare(phase(a), phase(b)), strings.Compare(a, b))
 	})
+	changed := make([]console.Change, 0, len(keys))
 	for _, key := range keys {
 		full := []byte(w.prefix + key)
+		changed = append(changed, console.Change{Key: key, Before: w.committed[key], After: changes[key]})
 		if value := changes[key]; value != nil {
 			ops = append(ops, store.Op{Put: &store.PutOp{Key: full, Value: value}})
 			w.committed[key] = value
@@ -167,6 +171,7 @@ func (w *writer) commit(changes map[string][]byte) (int64, error) {
 		return 0, fmt.Errorf("commit of %d objects, the first is %s: %w", len(ops), keys[0], err)
 	}
 	w.revision = result.Revision
+	w.journal.Add(result.Revision, time.Now(), changed)
 	w.metrics.committed(len(ops), result.Revision)
 	w.log.Debug("committed",
 		slog.Int64("revision", result.Revision), slog.Int("objects", len(ops)),

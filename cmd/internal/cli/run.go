@@ -148,7 +148,7 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 		return usageError{err}
 	}
 	b, err := bridge.New(ctx, bridge.Config{
-		Node: identity, Istiod: istiod,
+		Node: identity, Istiod: istiod, TokenFile: o.source.token(node),
 		NewSource: newSource, Translate: options, DNS: resolution, Capture: front, APISIX: child,
 		Prefix: o.prefix, StateDir: o.stateDir, LastGood: lastGood,
 		Lifecycle: o.lifecycle.config(a.signals.hurry()), Pod: pod,
@@ -213,6 +213,14 @@ func (o *sourceOptions) about(config xds.NodeConfig) (node *corepb.Node, istiod 
 		node = known
 	}
 	return node, istiod
+}
+
+// token returns the file with the token that istiod is shown; empty where it is shown none.
+func (o *sourceOptions) token(config xds.NodeConfig) string {
+	if target, err := o.target(config); err != nil || target.Scheme != xds.SchemeTLS {
+		return ""
+	}
+	return o.tokenFile
 }
 
 // source checks the options and returns the source's constructor.
