@@ -40,7 +40,7 @@ func (b *Bridge) shown() console.World {
 	w := console.World{Ready: b.serves()}
 	if view := b.pipeline.view.Load(); view != nil {
 		w.Revision, w.Committed, w.Received = view.Revision, view.Committed, view.Received
-		w.Snapshot, w.Chains, w.Diagnostics = view.Snapshot, view.Chains, view.Diagnostics
+		w.Snapshot, w.Chains, w.Diagnostics, w.LastGood = view.Snapshot, view.Chains, view.Diagnostics, view.Stale
 	}
 	if u := b.received.Load(); u != nil {
 		w.Rejected, w.Pending = u.Rejected, u.Pending

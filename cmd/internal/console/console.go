@@ -68,6 +68,8 @@ type World struct {
 	// Rejected and Pending are the newest.
 	Rejected []xds.Rejection
 	Pending  []xds.Key
+	// LastGood tells that the snapshot is the last good one of an earlier process.
+	LastGood bool
 }
 
 // Server answers the requests.

@@ -157,6 +157,9 @@ func TestTheStateIsOneSentence(t *testing.T) {
 		"stale": {func(b *bridge) { b.status.Connected, b.status.LastError = false, errors.New("refused") }, "stale", []string{
 			"Serving the last good configuration; 21 clusters", "Disconnected since 12:04:11 UTC: istiod-7d9c5b6f4-x2x7z does not answer",
 		}},
+		"last good": {func(b *bridge) { b.world.LastGood = true }, "stale", []string{
+			"Serving the last good state of an earlier process", "has not sent a complete configuration since the start",
+		}},
 		"refused": {func(b *bridge) {
 			b.world.Rejected = []xds.Rejection{{Key: xds.Key{Type: xds.ClusterType, Name: "bad"}, Err: errors.New("no timeout")}}
 		}, "attention", []string{"1 resource refused"}},

@@ -136,6 +136,11 @@ func (s *Server) condition(w World, source *xds.Status) condition {
 		return condition{State: stateStarting, Sentence: sentence}
 	case !w.Ready:
 		return condition{State: stateStarting, Sentence: "Starting: waiting for " + counted(len(w.Pending), "resource")}
+	case w.LastGood:
+		return condition{
+			State: stateStale, Sentence: "Serving the last good state of an earlier process; " + served,
+			Banner: "Received at " + w.Received.UTC().Format("2006-01-02 15:04:05 UTC") + ". " + istiod + " has not sent a complete configuration since the start.",
+		}
 	case source == nil:
 		return condition{State: attention(stateFiles, w), Sentence: "Serving what the files hold since " + clockTime(w.Received) + "; " + served}
 	case !source.Connected:
