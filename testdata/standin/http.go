@@ -34,6 +34,9 @@ func (s *standin) serveHTTP(ctx context.Context, group *errgroup.Group) error {
 		address string
 		tls     bool
 	}{{s.http, false}, {s.https, true}} {
+		if s.plain && port.tls {
+			continue
+		}
 		l, err := net.Listen("tcp", port.address)
 		if err != nil {
 			return err
@@ -52,7 +55,7 @@ func (s *standin) serveHTTP(ctx context.Context, group *errgroup.Group) error {
 			},
 			ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		}
-		l = headerListener{l, s.log}
+		l = headerListener{l, s.log, s.plain}
 		if port.tls {
 			l = tls.NewListener(l, &tls.Config{GetConfigForClient: s.tlsFor})
 		}
@@ -67,10 +70,11 @@ func (s *standin) serveHTTP(ctx context.Context, group *errgroup.Group) error {
 	return nil
 }
 
-// headerListener accepts connections with a header of the PROXY protocol.
+// headerListener accepts connections with a header of the PROXY protocol, or without where they are plain.
 type headerListener struct {
 	net.Listener
-	log *slog.Logger
+	log   *slog.Logger
+	plain bool
 }
 
 func (l headerListener) Accept() (net.Conn, error) {
@@ -78,6 +82,9 @@ func (l headerListener) Accept() (net.Conn, error) {
 		conn, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err
+		}
+		if l.plain {
+			return direct(conn)
 		}
 		p, err := accept(conn)
 		if err != nil {

@@ -5,6 +5,8 @@
 //
 //	go run ./testdata/standin --etcd http://127.0.0.1:2379
 //
+// With --plain it serves HTTP to clients that connect to it themselves, as APISIX does in profile gateway.
+//
 // It serves what tests need: routes, upstreams by weight and priority, stream_routes, certificates by
 // server name. It is no proxy for anything else.
 package main
@@ -39,6 +41,8 @@ type config struct {
 	streamAddress   string
 	firstStreamPort int
 	lastStreamPort  int
+	plain           bool
+	debug           string
 }
 
 func main() {
@@ -50,6 +54,8 @@ func main() {
 	flag.StringVar(&c.streamAddress, "streams", "127.0.0.1", "address of the stream ports")
 	flag.IntVar(&c.firstStreamPort, "first-stream-port", 16000, "first port for TCP with a PROXY protocol header")
 	flag.IntVar(&c.lastStreamPort, "last-stream-port", 16063, "last port for TCP with a PROXY protocol header")
+	flag.BoolVar(&c.plain, "plain", false, "serve HTTP without a PROXY protocol header, and nothing else")
+	flag.StringVar(&c.debug, "debug", "", "address where it tells of itself: /world, /client")
 	flag.Parse()
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -78,6 +84,9 @@ func run(ctx context.Context, c config, log *slog.Logger) error {
 	group.Go(func() error { return client.Run(ctx) })
 	first := make(chan struct{})
 	group.Go(func() error { return s.follow(ctx, client, first) })
+	if err := s.serveDebug(ctx, group, client); err != nil {
+		return errors.Join(err, group.Wait())
+	}
 	select {
 	case <-first:
 	case <-ctx.Done():
@@ -86,8 +95,10 @@ func run(ctx context.Context, c config, log *slog.Logger) error {
 	if err := s.serveHTTP(ctx, group); err != nil {
 		return errors.Join(err, group.Wait())
 	}
-	if err := s.serveStreams(ctx, group); err != nil {
-		return errors.Join(err, group.Wait())
+	if !s.plain {
+		if err := s.serveStreams(ctx, group); err != nil {
+			return errors.Join(err, group.Wait())
+		}
 	}
 	fmt.Println("ready")
 	return group.Wait()
@@ -107,7 +118,8 @@ func (s *standin) follow(ctx context.Context, client *apisixtest.Client, first c
 	for {
 		var now map[string]string
 		err := client.WaitFor(ctx, func(objects map[string]string) bool {
-			if len(objects) == 0 || maps.Equal(objects, last) {
+			// An APISIX that was started before its etcd loads one directory after the other.
+			if last == nil && !hasRoutes(s.prefix, objects) || maps.Equal(objects, last) {
 				return false
 			}
 			now = maps.Clone(objects)
@@ -130,6 +142,15 @@ func (s *standin) follow(ctx context.Context, client *apisixtest.Client, first c
 		}
 		last = now
 	}
+}
+
+func hasRoutes(prefix string, objects map[string]string) bool {
+	for key := range objects {
+		if strings.HasPrefix(key, prefix+"/"+string(apisix.KindRoute)+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 func newWorld(prefix string, objects map[string]string) (*world, error) {

@@ -42,6 +42,16 @@ func (p *proxied) vars() map[string]string {
 	return vars
 }
 
+// direct is a connection that nothing is in front of.
+func direct(conn net.Conn) (*proxied, error) {
+	source, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+	if err != nil {
+		return nil, err
+	}
+	destination, err := netip.ParseAddrPort(conn.LocalAddr().String())
+	return &proxied{Conn: conn, source: source, destination: destination}, err
+}
+
 // accept reads the header of version 2.
 func accept(conn net.Conn) (*proxied, error) {
 	if err := conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {

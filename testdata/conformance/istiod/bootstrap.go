@@ -26,7 +26,7 @@ func (s *Server) startBootstrap(c Config, docs []Document) error {
 	f := &failer{log: c.Logger}
 	client := kubelib.NewFakeClient()
 	api := apiServer{client: client}
-	answerReviews(client.Kube().(*kubefake.Clientset), c.Tokens)
+	answerReviews(client.Kube().(*kubefake.Clientset), c.account)
 	if err := f.run(func() { InstallCRDs(f, client) }); err != nil {
 		return fmt.Errorf("install definitions: %w", err)
 	}
@@ -85,13 +85,13 @@ func setKubeClient(server *bootstrap.Server, client kubelib.Client) {
 
 // answerReviews plays the part of the API server that authenticates tokens
 // and grants access to secrets.
-func answerReviews(clients *kubefake.Clientset, tokens map[string]string) {
+func answerReviews(clients *kubefake.Clientset, accountOf func(token string) (account string, known bool)) {
 	clients.PrependReactor("create", "subjectaccessreviews", func(clienttesting.Action) (bool, runtime.Object, error) {
 		return true, &authorizationv1.SubjectAccessReview{Status: authorizationv1.SubjectAccessReviewStatus{Allowed: true}}, nil
 	})
 	clients.PrependReactor("create", "tokenreviews", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		spec := action.(clienttesting.CreateAction).GetObject().(*authenticationv1.TokenReview).Spec
-		account, known := tokens[spec.Token]
+		account, known := accountOf(spec.Token)
 		if !known {
 			return true, &authenticationv1.TokenReview{Status: authenticationv1.TokenReviewStatus{Error: "unknown token"}}, nil
 		}

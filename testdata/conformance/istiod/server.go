@@ -36,6 +36,9 @@ type Config struct {
 	// Tokens are the bearer tokens accepted on Secure, and the service
 	// account, as namespace/name, that each stands for.
 	Tokens map[string]string
+	// TokenFile names a file with more tokens, in the form of ParseTokens. It is read for each token
+	// that is shown, so that tokens come and expire.
+	TokenFile string
 	// Debounce is istiod's quiet time before a push; istiod's default is
 	// 100 ms. Only ModeDiscovery honours it, the other reads
 	// PILOT_DEBOUNCE_AFTER.
@@ -84,7 +87,7 @@ func Start(c Config) (*Server, error) {
 	}
 	switch c.Mode {
 	case ModeDiscovery:
-		if c.Secure != "" || len(c.Tokens) > 0 {
+		if c.Secure != "" || len(c.Tokens) > 0 || c.TokenFile != "" {
 			return nil, errors.New("a TLS address and tokens need mode bootstrap")
 		}
 		err = s.startDiscovery(c, meshConfig, docs)

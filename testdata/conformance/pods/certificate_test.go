@@ -1,97 +1,16 @@
 package pods
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
-	"net/url"
 	"testing"
-	"time"
+
+	"meshbridge/testdata/conformance/harness"
 )
 
-// authority issues certificates.
-type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-}
-
-func newAuthority(t testing.TB, name string) authority {
-	t.Helper()
-	template := &x509.Certificate{
-		Subject:  pkix.Name{CommonName: name, Organization: []string{name}},
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, IsCA: true, BasicConstraintsValid: true,
-		NotAfter: time.Now().Add(24 * time.Hour),
-	}
-	a := authority{certificate: template}
-	a.certificate, a.key = a.sign(t, template)
-	return a
-}
-
-// sign signs a template; the authority's own where it has no key yet.
-func (a authority) sign(t testing.TB, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer := a.key
-	if signer == nil {
-		signer = key
-	}
-	if template.SerialNumber, err = rand.Int(rand.Reader, big.NewInt(1<<62)); err != nil {
-		t.Fatal(err)
-	}
-	template.NotBefore = time.Now().Add(-time.Minute)
-	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, &key.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return certificate, key
-}
-
-// issue returns the PEM of a certificate for a DNS name or a SPIFFE ID, and of its key.
-func (a authority) issue(t testing.TB, name string) (certificate, key string) {
-	t.Helper()
-	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	if id, err := url.Parse(name); err == nil && id.Scheme == "spiffe" {
-		template.Subject, template.URIs = pkix.Name{}, []*url.URL{id}
-	} else {
-		template.DNSNames = []string{name}
-	}
-	leaf, private := a.sign(t, template)
-	return authority{certificate: leaf}.pem(), authority{key: private}.keyPEM(t)
-}
-
-func (a authority) pem() string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.certificate.Raw}))
-}
-
-func (a authority) keyPEM(t testing.TB) string {
-	t.Helper()
-	der, err := x509.MarshalECPrivateKey(a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}))
-}
-
 // credentials writes files of a certificate, its key and the authority, and returns their paths.
-func (m *mesh) credentials(t testing.TB, a authority, file, name string) (certificate, key, authorities string) {
+func (m *mesh) credentials(t testing.TB, a harness.Authority, file, name string) (certificate, key, authorities string) {
 	t.Helper()
-	c, k := a.issue(t, name)
-	for suffix, text := range map[string]string{".pem": c, ".key": k, ".ca": a.pem()} {
+	c, k := a.Issue(t, name)
+	for suffix, text := range map[string]string{".pem": c, ".key": k, ".ca": a.PEM()} {
 		m.write(t, file+suffix, text)
 	}
 	return m.path(file + ".pem"), m.path(file + ".key"), m.path(file + ".ca")

@@ -13,10 +13,10 @@ import (
 )
 
 // secret is the manifest of a gateway's certificate, for clients of an authority where there is one.
-func secret(t testing.TB, a authority, name, host string, clients *authority) string {
+func secret(t testing.TB, a harness.Authority, name, host string, clients *harness.Authority) string {
 	t.Helper()
 	encode := func(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
-	certificate, key := a.issue(t, host)
+	certificate, key := a.Issue(t, host)
 	text := fmt.Sprintf(`
 apiVersion: v1
 kind: Secret
@@ -27,7 +27,7 @@ data:
   tls.key: %s
 `, name, encode(certificate), encode(key))
 	if clients != nil {
-		text += "  ca.crt: " + encode(clients.pem()) + "\n"
+		text += "  ca.crt: " + encode(clients.PEM()) + "\n"
 	}
 	return text + "---"
 }
@@ -158,13 +158,13 @@ const gatewayID = "spiffe://cluster.local/ns/default/sa/gateway"
 
 func TestGatewayServesItsPorts(t *testing.T) {
 	n := newNetwork(t)
-	web, clients := newAuthority(t, "web"), newAuthority(t, "clients")
+	web, clients := harness.NewAuthority(t, "web"), harness.NewAuthority(t, "clients")
 	g := n.pod(t, "gateway")
 	w := newWorldIn(t, n, workload(g, "")+gateways+fmt.Sprintf(passedOn, g.address)+
 		secret(t, web, "simple", "simple.example", nil)+secret(t, web, "mutual", "mutual.example", &clients)+secret(t, web, "tcp", "tcp.example", nil))
 	gateway := w.attach(t, g, "router")
 	certificate, key, _ := w.credentials(t, clients, "visitor", "visitor.example")
-	w.write(t, "web.ca", web.pem())
+	w.write(t, "web.ca", web.PEM())
 	at := func(port string) []string { return []string{"--address", gateway.address + ":" + port} }
 	secure := append(at("8443"), "--ca", w.path("web.ca"))
 

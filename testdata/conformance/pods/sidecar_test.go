@@ -75,8 +75,8 @@ func build(ctx context.Context, dir string) (err error) {
 // mesh is istiod and what workloads need of it.
 type mesh struct {
 	*network
-	dir    string    // readable by everybody
-	root   authority // issues istiod's certificate and those of workloads
+	dir    string            // readable by everybody
+	root   harness.Authority // issues istiod's certificate and those of workloads
 	istiod *harness.Process
 	args   []string // of istiod
 }
@@ -90,7 +90,7 @@ func startMesh(t testing.TB, n *network, manifests map[string]string, flags ...s
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	m := &mesh{network: n, dir: dir, root: newAuthority(t, "mesh")}
+	m := &mesh{network: n, dir: dir, root: harness.NewAuthority(t, "mesh")}
 	for _, d := range []string{dir, m.path("config"), m.path("ca")} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			t.Fatal(err)
@@ -100,9 +100,9 @@ func startMesh(t testing.TB, n *network, manifests map[string]string, flags ...s
 		}
 	}
 	for _, name := range []string{"ca/root-cert.pem", "ca/ca-cert.pem", "ca/cert-chain.pem"} {
-		m.write(t, name, m.root.pem())
+		m.write(t, name, m.root.PEM())
 	}
-	m.write(t, "ca/ca-key.pem", m.root.keyPEM(t))
+	m.write(t, "ca/ca-key.pem", m.root.KeyPEM(t))
 	t.Setenv("ROOT_CA_DIR", m.path("ca")) // a root that outlives an istiod
 	for name, text := range manifests {
 		m.write(t, filepath.Join("config", name), text)

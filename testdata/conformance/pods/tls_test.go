@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"meshbridge/testdata/conformance/harness"
 )
 
 // external is a host that wants TLS of the sidecar: its name, address and port, and the settings.
@@ -33,7 +35,7 @@ spec:
 
 func TestTLSIsOriginated(t *testing.T) {
 	w := newWorld(t, "")
-	web, clients := newAuthority(t, "web"), newAuthority(t, "clients")
+	web, clients := harness.NewAuthority(t, "web"), harness.NewAuthority(t, "clients")
 	certificate, key, authorities := w.credentials(t, web, "web", "secure.example")
 	ours, ourKey, ourAuthorities := w.credentials(t, clients, "ours", "visitor.example")
 	simple := w.legacy.start(t, appUser, programs.echo, "serve", "--name", "simple", "--tls", ":8444", "--cert", certificate, "--key", key)
@@ -97,11 +99,11 @@ func TestCertificatesOfOthersAreRefused(t *testing.T) {
 	})
 	for _, c := range []struct {
 		name, id, reason string
-		authority        authority
+		authority        harness.Authority
 	}{
 		{"trust domain", "spiffe://other.domain/ns/default/sa/client", "trust_domain", w.root},
 		{"no SPIFFE ID", "client.example", "not_spiffe", w.root},
-		{"authority", clientID, "unknown_authority", newAuthority(t, "mesh")},
+		{"authority", clientID, "unknown_authority", harness.NewAuthority(t, "mesh")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			certificate, key, _ := w.credentials(t, c.authority, "bad", c.id)

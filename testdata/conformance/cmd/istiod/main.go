@@ -16,7 +16,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -49,8 +48,9 @@ func run(ctx context.Context, args []string, logger *slog.Logger) error {
 	flags.BoolVar(&config.Manifests.SkipValidation, "skip-validation", false, "accept what Istio's admission webhook would refuse")
 	flags.DurationVar(&config.Debounce, "debounce", 100*time.Millisecond, "quiet time before a push (mode discovery)")
 	flags.Func("tokens", "accepted tokens, `token=namespace/serviceaccount,...` (mode bootstrap)", func(list string) error {
-		return parseTokens(list, config.Tokens)
+		return istiod.ParseTokens(list, config.Tokens)
 	})
+	flags.StringVar(&config.TokenFile, "token-file", "", "file with more tokens, read whenever one is shown (mode bootstrap)")
 	rootOut := flags.String("root-cert-out", "", "write the root certificate of the TLS address to this file (mode bootstrap)")
 	level := flags.String("log-level", "error", "level of Istio's own log: debug, info, warn, error, none")
 	if err := flags.Parse(args); err != nil {
@@ -74,17 +74,6 @@ func run(ctx context.Context, args []string, logger *slog.Logger) error {
 	}
 	fmt.Printf("ready grpc=%s http=%s secure=%s\n", server.GRPC, server.HTTP, server.Secure)
 	return server.Follow(ctx)
-}
-
-func parseTokens(list string, into map[string]string) error {
-	for pair := range strings.SplitSeq(list, ",") {
-		token, account, ok := strings.Cut(pair, "=")
-		if namespace, name, both := strings.Cut(account, "/"); !ok || !both || token == "" || namespace == "" || name == "" {
-			return fmt.Errorf("%q is not token=namespace/serviceaccount", pair)
-		}
-		into[token] = account
-	}
-	return nil
 }
 
 func setIstioLogLevel(name string) error {
