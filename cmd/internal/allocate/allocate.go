@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"meshbridge/translate"
@@ -79,7 +80,16 @@ func Open(c Config) (*Allocator, error) {
 		}
 	}
 	a.journal = j
-	return a, a.compact()
+	// The numbers are known without it, so that a full disk is no reason not to start.
+	if err := a.compact(); err != nil && !noSpace(err) {
+		return nil, errors.Join(err, j.close())
+	}
+	return a, nil
+}
+
+// noSpace tells a full disk, which passes, from a state directory that is none.
+func noSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // StreamPort is as translate.Allocations has it.
@@ -118,11 +128,15 @@ func (a *Allocator) Release(ports []uint16, addresses []netip.Addr) {
 	}
 }
 
-// Save writes what was given out since the last Save. It must be called before anything is told of the
-// numbers.
+// Save writes what was given out since the last Save that succeeded. It must be called before anything is
+// told of the numbers. Where it fails they can be used all the same: it is only the next process that may
+// give some of them to others.
 func (a *Allocator) Save() error {
-	if a.journal == nil {
+	switch {
+	case a.journal == nil:
 		return nil
+	case a.journal.file == nil:
+		return a.compact()
 	}
 	if err := a.journal.flush(); err != nil {
 		return err

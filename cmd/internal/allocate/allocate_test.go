@@ -1,6 +1,7 @@
 package allocate
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -113,6 +114,84 @@ func TestARestartFindsTheNumbers(t *testing.T) {
 	}
 	if x, _ := second.OverlayAddress("x"); x != address {
 		t.Errorf("x had %s and got %s", address, x)
+	}
+}
+
+// Nobody who is served suffers for a full disk, and nothing is lost once it no longer is.
+func TestAFullDiskHoldsUpNothing(t *testing.T) {
+	const full = "/dev/full"
+	if _, err := os.Stat(full); err != nil {
+		t.Skip("needs ", full)
+	}
+	dir := t.TempDir()
+	first := open(t, Config{StateDir: dir})
+	a, _ := first.StreamPort("a")
+	if err := first.Save(); err != nil {
+		t.Fatal(err)
+	}
+	// The next process cannot write the file anew, and goes on with the old one.
+	if err := os.Symlink(full, filepath.Join(dir, journalFile+".new")); err != nil {
+		t.Fatal(err)
+	}
+	second := open(t, Config{StateDir: dir})
+	c, _ := second.StreamPort("c")
+	if err := second.Save(); err != nil {
+		t.Fatal(err)
+	}
+	third := open(t, Config{StateDir: dir})
+	for name, had := range map[string]uint16{"a": a, "c": c} {
+		if p, _ := third.StreamPort(name); p != had {
+			t.Errorf("%s had %d and got %d", name, had, p)
+		}
+	}
+}
+
+// What is written after a part of a line would not be read again.
+func TestAPartOfALineIsTakenBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), journalFile)
+	line := `{"kind":"port","name":"a","number":1}` + "\n"
+	if err := os.WriteFile(path, []byte(line+`{"kind":"po`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	j, records, err := openJournal(path)
+	if err != nil || len(records) != 1 {
+		t.Fatalf("%v, %v", records, err)
+	}
+	j.add(record{kindPort, "b", 2})
+	if err := errors.Join(j.flush(), j.close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, records, err = openJournal(path); err != nil || len(records) != 2 {
+		t.Errorf("%v, %v", records, err)
+	}
+}
+
+func TestWhatCannotBeWrittenWaits(t *testing.T) {
+	path := filepath.Join(t.TempDir(), journalFile)
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	closed, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := &journal{path: path, file: closed}
+	j.add(record{kindPort, "a", 1})
+	if err := j.flush(); err == nil {
+		t.Fatal("written to a file that is only open for reading")
+	}
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if j.file, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
+		t.Fatal(err)
+	}
+	j.add(record{kindPort, "b", 2})
+	if err := errors.Join(j.flush(), j.close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, records, err := openJournal(path); err != nil || len(records) != 2 {
+		t.Errorf("%v, %v", records, err)
 	}
 }
 

@@ -142,7 +142,7 @@ func New(ctx context.Context, c Config) (_ *Bridge, err error) {
 	if err := b.openInternal(ctx); err != nil {
 		return nil, err
 	}
-	base, revisions, err := openRevisions(c.StateDir, time.Now())
+	base, revisions, err := openRevisions(c.StateDir, time.Now(), newStateFile(ceilingFile, b.registry, c.Logger))
 	if err != nil {
 		return nil, err
 	}
@@ -320,7 +320,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	b.serve(inner, group)
 	err := group.Wait()
 	if b.numbers != nil {
-		err = errors.Join(err, b.numbers.Close())
+		b.pipeline.feed.saves.wrote(b.numbers.Close())
 	}
 	return err
 }

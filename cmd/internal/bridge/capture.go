@@ -48,6 +48,7 @@ type captureFeed struct {
 	front    front
 	numbers  numbers
 	watchers watchers
+	saves    *stateFile
 	log      *slog.Logger
 	serving  chan struct{} // closed when the listeners are served for the first time
 
@@ -66,21 +67,19 @@ type servable struct {
 	revision  int64
 }
 
-func newCaptureFeed(f front, n numbers, w watchers, log *slog.Logger) *captureFeed {
+func newCaptureFeed(f front, n numbers, w watchers, saves *stateFile, log *slog.Logger) *captureFeed {
 	return &captureFeed{
-		front: f, numbers: n, watchers: w, log: log,
+		front: f, numbers: n, watchers: w, saves: saves, log: log,
 		serving: make(chan struct{}), wake: make(chan struct{}, 1), leaving: map[netip.Addr]time.Time{},
 	}
 }
 
 // prepare is called with a result before any of its objects are committed.
-func (f *captureFeed) prepare(now time.Time, change translate.CaptureChange) error {
+func (f *captureFeed) prepare(now time.Time, change translate.CaptureChange) {
 	if f == nil {
-		return nil
+		return
 	}
-	if err := f.numbers.Save(); err != nil {
-		return err
-	}
+	f.saves.wrote(f.numbers.Save())
 	for _, e := range change.Overlay {
 		delete(f.leaving, e.Address)
 	}
@@ -95,7 +94,6 @@ func (f *captureFeed) prepare(now time.Time, change translate.CaptureChange) err
 	if change.Listeners != nil {
 		f.uncommitted = change.Listeners
 	}
-	return nil
 }
 
 // committed is called when everything up to the revision is committed, except for what goes last.

@@ -70,7 +70,8 @@ func (b *Bridge) openCapture() (err error) {
 		}
 		b.pipeline.nameServer = b.nameServer
 	}
-	b.pipeline.feed = newCaptureFeed(b.capture, b.numbers, b.gateway, logscope.Logger(b.config.Logger, logscope.Capture))
+	b.pipeline.feed = newCaptureFeed(b.capture, b.numbers, b.gateway,
+		newStateFile("allocations.jsonl", b.registry, b.config.Logger), logscope.Logger(b.config.Logger, logscope.Capture))
 	return nil
 }
 

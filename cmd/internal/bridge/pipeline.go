@@ -220,10 +220,7 @@ func (p *pipeline) resolved(now time.Time) error {
 
 // reapply translates the same resources with other inputs, and commits what differs.
 func (p *pipeline) reapply(now time.Time) error {
-	result, err := p.translate(now, translate.Input{Snapshot: p.world})
-	if err != nil {
-		return err
-	}
+	result := p.translate(now, translate.Input{Snapshot: p.world})
 	revision, err := p.writer.add(now, result)
 	if err != nil {
 		return err
@@ -234,7 +231,7 @@ func (p *pipeline) reapply(now time.Time) error {
 }
 
 // translate adds what translation depends on besides resources. What it returns is to be committed.
-func (p *pipeline) translate(now time.Time, in translate.Input) (translate.Result, error) {
+func (p *pipeline) translate(now time.Time, in translate.Input) translate.Result {
 	in.Inputs = translate.Inputs{
 		DNS: p.names.answers.Addresses, DNSErrors: p.names.answers.Errors, Ramps: p.ramps.inputs,
 		Files: p.files.secrets, FileErrors: p.files.errors,
@@ -245,7 +242,8 @@ func (p *pipeline) translate(now time.Time, in translate.Input) (translate.Resul
 	result := p.state.Apply(in)
 	p.ramps.observe(now, result.SlowStarts)
 	p.metrics.translated(time.Since(now))
-	return result, p.feed.prepare(now, result.Capture)
+	p.feed.prepare(now, result.Capture)
+	return result
 }
 
 // settle drops the decoded resources that came with the latest update: they are several times the
@@ -259,10 +257,7 @@ func (p *pipeline) settle() {
 
 // firstWorld commits everything that is known as one transaction.
 func (p *pipeline) firstWorld(now time.Time) error {
-	result, err := p.translate(now, translate.Input{Snapshot: p.latest.Snapshot, All: true})
-	if err != nil {
-		return err
-	}
+	result := p.translate(now, translate.Input{Snapshot: p.latest.Snapshot, All: true})
 	p.world = p.latest.Snapshot
 	p.dirty = map[xds.Key]struct{}{} // walked at every step: do not keep the size of the world
 	p.dirtyUntil = time.Time{}
@@ -303,10 +298,7 @@ func (p *pipeline) apply(now time.Time, keys []xds.Key) error {
 		}
 	}
 	p.world = p.world.With(put, remove)
-	result, err := p.translate(now, translate.Input{Snapshot: p.world, Changed: keys})
-	if err != nil {
-		return err
-	}
+	result := p.translate(now, translate.Input{Snapshot: p.world, Changed: keys})
 	revision, err := p.writer.add(now, result)
 	if err != nil {
 		return err

@@ -53,7 +53,7 @@ func bubbleIn(t *testing.T, profile translate.Profile, n int, newResolver func()
 			t.Fatal(err)
 		}
 		log, m := slog.New(slog.DiscardHandler), newMetrics(prometheus.NewRegistry())
-		w := newWriter(s, "/apisix", 1, func(int64) error { return nil }, m, log)
+		w := newWriter(s, "/apisix", 1, func(int64) {}, m, log)
 		p := &pipelineTest{history: newHistory(t, s), pipeline: newPipeline(state, w, log, m)}
 		p.pipeline.names = newNames(newResolver())
 		p.set(xdstest.Mesh(n, 1).Resources()...)

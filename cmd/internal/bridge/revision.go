@@ -15,7 +15,9 @@ const (
 	maxRevision = 100_000_000_000_000
 	// revisionReserve is how far ahead of the current revision the persisted ceiling is kept.
 	revisionReserve = 100_000
-	ceilingFile     = "revision.json"
+	// retryCeiling is the least time between attempts to write the ceiling that fail.
+	retryCeiling = time.Second
+	ceilingFile  = "revision.json"
 )
 
 // revisions decides where the revisions of this process start, so that they never go back and no
@@ -24,7 +26,9 @@ const (
 // the last process promised to stay below.
 type revisions struct {
 	path    string // empty without a state directory
-	ceiling int64  // revisions below it are promised on disk
+	file    *stateFile
+	ceiling int64     // revisions below it are promised on disk
+	tried   time.Time // when that failed last
 }
 
 type ceilingRecord struct {
@@ -32,9 +36,9 @@ type ceilingRecord struct {
 }
 
 // openRevisions returns the base revision and the record to keep up to date with reserve.
-func openRevisions(stateDir string, now time.Time) (base int64, r *revisions, err error) {
+func openRevisions(stateDir string, now time.Time, file *stateFile) (base int64, r *revisions, err error) {
 	base = now.UnixMilli()
-	r = &revisions{}
+	r = &revisions{file: file}
 	if stateDir != "" {
 		r.path = filepath.Join(stateDir, ceilingFile)
 		last, err := readCeiling(r.path)
@@ -46,27 +50,45 @@ func openRevisions(stateDir string, now time.Time) (base int64, r *revisions, er
 	if base >= maxRevision-revisionReserve {
 		return 0, nil, fmt.Errorf("revisions would start at %d, and APISIX cannot represent %d and above: check the clock and %s", base, int64(maxRevision), r.path)
 	}
-	if err := r.reserve(base); err != nil {
+	if r.path == "" {
+		return base, r, nil
+	}
+	// A bridge that does not start would leave APISIX without routes, for the sake of a clock that may go
+	// back before the next start.
+	if err := r.write(base + revisionReserve); err != nil && !noSpace(err) {
 		return 0, nil, err
 	}
 	return base, r, nil
 }
 
 // reserve promises on disk that revisions up to current and a good deal above may be used. It must
-// be called before a commit that could reach the ceiling.
-func (r *revisions) reserve(current int64) error {
+// be called before a commit that could reach the ceiling. Where the promise cannot be written it is tried
+// again with later commits, and the next process starts at its clock if that is higher.
+func (r *revisions) reserve(current int64) {
 	if r.path == "" || current+revisionReserve/2 < r.ceiling {
-		return nil
+		return
 	}
-	ceiling := current + revisionReserve
+	if r.tried.IsZero() || time.Since(r.tried) >= retryCeiling {
+		_ = r.write(current + revisionReserve) // has been reported
+	}
+}
+
+func (r *revisions) write(ceiling int64) error {
 	data, err := json.Marshal(ceilingRecord{Ceiling: ceiling})
 	if err != nil {
 		return fmt.Errorf("revision ceiling: %w", err)
 	}
-	if err := writeFileAtomic(r.path, append(data, '\n')); err != nil {
+	data = append(data, '\n')
+	if err = writeFileAtomic(r.path, data); noSpace(err) {
+		if inPlace := overwriteFile(r.path, data); inPlace == nil {
+			err = nil
+		}
+	}
+	if r.file.wrote(err); err != nil {
+		r.tried = time.Now()
 		return fmt.Errorf("revision ceiling: %w", err)
 	}
-	r.ceiling = ceiling
+	r.ceiling, r.tried = ceiling, time.Time{}
 	return nil
 }
 
@@ -83,30 +105,4 @@ func readCeiling(path string) (int64, error) {
 		return 0, fmt.Errorf("revision ceiling: %s is damaged (%q): remove it to start at the clock", path, data)
 	}
 	return rec.Ceiling, nil
-}
-
-// writeFileAtomic replaces the file so that a crash leaves the old or the new content, never a part.
-func writeFileAtomic(path string, data []byte) (err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	if _, err := f.Write(data); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Sync(); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

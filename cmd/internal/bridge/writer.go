@@ -33,7 +33,7 @@ const maxLoggedKeys = 10
 type writer struct {
 	store   *store.Store
 	prefix  string // of every key, with the final slash
-	reserve func(next int64) error
+	reserve func(next int64)
 	metrics *metrics
 	log     *slog.Logger
 	journal *console.Journal // nil where nobody would look at it
@@ -45,7 +45,7 @@ type writer struct {
 	revision  int64                // of the last commit
 }
 
-func newWriter(s *store.Store, prefix string, base int64, reserve func(int64) error, m *metrics, log *slog.Logger) *writer {
+func newWriter(s *store.Store, prefix string, base int64, reserve func(int64), m *metrics, log *slog.Logger) *writer {
 	return &writer{
 		store: s, prefix: prefix + "/", reserve: reserve, metrics: m, log: log, revision: base,
 		committed: map[string][]byte{}, routes: map[string][]byte{}, garbage: map[string]time.Time{},
@@ -163,9 +163,7 @@ func (w *writer) commit(changes map[string][]byte) (int64, error) {
 			delete(w.committed, key)
 		}
 	}
-	if err := w.reserve(w.revision + 1); err != nil {
-		return 0, err
-	}
+	w.reserve(w.revision + 1)
 	result, err := w.store.Txn(store.Txn{Success: ops})
 	if err != nil {
 		return 0, fmt.Errorf("commit of %d objects, the first is %s: %w", len(ops), keys[0], err)

@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -59,7 +58,7 @@ func testWriter(t *testing.T) (*writer, *history) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	w := newWriter(s, "/apisix", 1, func(int64) error { return nil }, newMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	w := newWriter(s, "/apisix", 1, func(int64) {}, newMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
 	h := newHistory(t, s)
 	if _, err := w.first([]apisix.Object{
 		object(apisix.KindUpstream, "u.a", "1"), object(apisix.KindRoute, "r.a", "1"),
@@ -216,19 +215,5 @@ func TestDeleteAndCreateCollapse(t *testing.T) {
 	}
 	if diff := cmp.Diff([][]string{{"put /apisix/routes/r.a 2"}}, h.next()); diff != "" {
 		t.Error(diff)
-	}
-}
-
-func TestNothingIsCommittedWithoutAReservedRevision(t *testing.T) {
-	w, h := testWriter(t)
-	h.next()
-	full := errors.New("disk full")
-	w.reserve = func(int64) error { return full }
-	_, err := w.add(time.Now(), translate.Result{Put: []apisix.Object{object(apisix.KindUpstream, "u.a", "2")}})
-	if !errors.Is(err, full) {
-		t.Errorf("error %v, want %v", err, full)
-	}
-	if got := h.next(); got != nil {
-		t.Errorf("events: %q", got)
 	}
 }

@@ -163,6 +163,9 @@ func get(ctx context.Context, url string) (string, error) {
 	return string(body), err
 }
 
+// permanent is an error that waiting does not mend.
+type permanent struct{ error }
+
 // eventually calls check until it returns nil, and returns its last error where it does not.
 func eventually(ctx context.Context, limit time.Duration, check func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, limit)
@@ -177,6 +180,9 @@ func eventually(ctx context.Context, limit time.Duration, check func(context.Con
 		}
 		if limited.Err() == nil {
 			last = err
+		}
+		if errors.As(err, new(permanent)) {
+			return err
 		}
 		select {
 		case <-tick.C:

@@ -37,6 +37,7 @@ type storm struct {
 func (s *soak) rage(ctx context.Context, length time.Duration) {
 	ends, calm := context.WithTimeout(ctx, length)
 	defer calm()
+	s.line.onFault(calm)
 	w := &storm{ends: ends, busy: map[string]bool{}}
 	for wait(ends, minGap+time.Duration(s.random.Int64N(int64(maxGap-minGap)))) {
 		if s.random.IntN(2) == 0 {
@@ -150,7 +151,7 @@ func (s *soak) istiodEnds(name string, end func() error) breakage {
 		}
 		return errors.Join(err, s.recover(ctx, func(ctx context.Context) error {
 			if !s.istiod.running() {
-				return fmt.Errorf("istiod ended: %s", s.istiod.tail())
+				return permanent{fmt.Errorf("istiod ended: %s", s.istiod.tail())}
 			}
 			for _, g := range s.gateways {
 				if err := g.connected(ctx); err != nil {
@@ -206,7 +207,7 @@ func (s *soak) bridgeBreakages(g *gateway) []breakage {
 			}
 			return errors.Join(err, s.recover(ctx, func(ctx context.Context) error {
 				if !g.bridge.running() {
-					return fmt.Errorf("the bridge ended: %s", g.bridge.tail())
+					return permanent{fmt.Errorf("the bridge ended: %s", g.bridge.tail())}
 				}
 				return g.ready(ctx)
 			}))
@@ -236,7 +237,7 @@ func (s *soak) apisixBreakages(g *gateway) []breakage {
 			}
 			return errors.Join(err, s.recover(ctx, func(ctx context.Context) error {
 				if !g.apisix.running() {
-					return fmt.Errorf("what stands for APISIX ended: %s", g.apisix.tail())
+					return permanent{fmt.Errorf("what stands for APISIX ended: %s", g.apisix.tail())}
 				}
 				return g.serves(ctx)
 			}))

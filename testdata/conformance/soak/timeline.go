@@ -16,6 +16,7 @@ type timeline struct {
 	mu     sync.Mutex
 	lines  []moment // guarded by mu
 	faults []fault  // guarded by mu
+	stop   func()   // called at each fault; guarded by mu
 }
 
 type moment struct {
@@ -56,6 +57,16 @@ func (l *timeline) fail(of, format string, args ...any) {
 	defer l.mu.Unlock()
 	m := l.add("FAULT " + of + ": " + fmt.Sprintf(format, args...))
 	l.faults = append(l.faults, fault{m, of})
+	if l.stop != nil {
+		l.stop()
+	}
+}
+
+// onFault calls stop at each fault: what comes after the first says little.
+func (l *timeline) onFault(stop func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stop = stop
 }
 
 // failed tells how many faults there are.
