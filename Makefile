@@ -67,6 +67,12 @@ conformance: build ## drive the bridge as a process against a real istiod, by th
 	cd $(CONFORMANCE) && MESHBRIDGE=$(BIN)/meshbridge ISTIOD=$(BIN)/istiod ISTIOCTL=$(BIN)/istioctl \
 	  $(GO) test -count=1 -timeout 15m ./...
 
+.PHONY: soak
+soak: build ## break a mesh at random under traffic, for SOAKTIME, with SEED (0: a new one); make conformance has a minute of it
+	cd $(CONFORMANCE) && MESHBRIDGE=$(BIN)/meshbridge SOAKTIME=$(SOAKTIME) SEED=$(SEED) $(GO) test -count=1 -timeout 0 -v -run 'TestSoak$$' ./soak
+SOAKTIME ?= 10m
+SEED ?= 0
+
 .PHONY: etcd
 etcd: build ## etcd's clients and random requests against a real etcd and the store
 	cd $(ETCD) && MESHBRIDGE=$(BIN)/meshbridge $(GO) test -count=1 ./...

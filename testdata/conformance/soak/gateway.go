@@ -30,6 +30,9 @@ type gateway struct {
 	clients                      []*client
 }
 
+// lastGood is the file of the last good state, below the state directory.
+const lastGood = "last-good"
+
 // Ports of the gateways: the first of a range for each.
 const (
 	firstBridgePort = 20000
@@ -39,7 +42,7 @@ const (
 func newGateway(n int, name string, l *timeline) *gateway {
 	at := func(port int) string { return fmt.Sprintf("127.0.0.1:%d", firstBridgePort+n*bridgePorts+port) }
 	g := &gateway{
-		side: side{name: name, current: newHealth(), path: newHealth()},
+		side: side{name: name, current: newHealth(), path: newHealth(), old: newHealth()},
 		etcd: at(0), admin: at(1), status: at(2), metrics: at(3), debug: at(4),
 	}
 	g.observer = newObserver(name, g.etcd, l)
@@ -68,8 +71,8 @@ func (g *gateway) connected(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if value(text, "meshbridge_xds_connected") != 1 {
-		return errors.New("not connected to istiod")
+	if value(text, "meshbridge_xds_connected") != 1 || value(text, "meshbridge_world_stale") != 0 {
+		return errors.New("it does not have the configuration of istiod")
 	}
 	if g.secure {
 		if left := value(text, "meshbridge_identity_expiry_timestamp_seconds") - float64(time.Now().Unix()); left < 1 || left > 2*identityLife.Seconds() {
@@ -77,6 +80,12 @@ func (g *gateway) connected(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// stale tells whether the bridge serves its last good state, or cannot say.
+func (g *gateway) stale(ctx context.Context) bool {
+	text, err := get(ctx, "http://"+g.metrics+"/metrics")
+	return err != nil || value(text, "meshbridge_world_stale") != 0
 }
 
 // value returns that of a metric without labels; 0 where there is none.
@@ -107,7 +116,7 @@ func (g *gateway) leftovers() ([]string, error) {
 	var strange []string
 	for _, e := range entries {
 		switch e.Name() {
-		case "revision.json", "allocations.jsonl":
+		case "revision.json", "allocations.jsonl", lastGood:
 		default:
 			strange = append(strange, filepath.Join(g.stateDir, e.Name()))
 		}

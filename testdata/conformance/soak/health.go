@@ -7,6 +7,8 @@ import (
 
 // health tells when something was out of order.
 type health struct {
+	since time.Time
+
 	mu      sync.Mutex
 	reasons map[string]bool // guarded by mu
 	spells  []spell         // of disorder, in order; guarded by mu
@@ -16,7 +18,7 @@ type health struct {
 // spell is a time of disorder; its end is zero while it lasts.
 type spell struct{ from, until time.Time }
 
-func newHealth() *health { return &health{reasons: map[string]bool{}} }
+func newHealth() *health { return &health{since: time.Now(), reasons: map[string]bool{}} }
 
 // impair says that something is out of order from now on.
 func (h *health) impair(reason string) {
@@ -72,20 +74,22 @@ func (h *health) settle() {
 	h.known = time.Now()
 }
 
-func (h *health) ordered(at time.Time, within time.Duration) time.Time {
-	var latest, ordered time.Time // ordered is since when there is no disorder
+// ordered is settled, by what was in order alone. The caller holds mu.
+func (h *health) ordered(at time.Time, within time.Duration) (latest time.Time) {
+	since := h.since // when it came to be in order
 	for _, s := range h.spells {
 		if s.from.After(at) {
 			break
 		}
-		if !ordered.IsZero() && s.from.Sub(ordered) >= within {
+		if s.from.Sub(since) >= within {
 			latest = s.from.Add(-within)
 		}
-		if ordered = s.until; s.until.IsZero() || s.until.After(at) {
+		if s.until.IsZero() || s.until.After(at) {
 			return latest
 		}
+		since = s.until
 	}
-	if len(h.spells) == 0 || at.Sub(ordered) >= within {
+	if at.Sub(since) >= within {
 		return at.Add(-within)
 	}
 	return latest

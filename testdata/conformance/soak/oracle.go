@@ -12,6 +12,10 @@ import (
 // It is for machines that are busy with other things, and asserts no speed.
 const propagation = 15 * time.Second
 
+// lastGoodLag is by how much the file of the last good state may be older than what was served: endpoints
+// are written after half a minute, and what the disk had no room for a minute later.
+const lastGoodLag = 100 * time.Second
+
 // request is what a client asks.
 type request struct {
 	host    int
@@ -38,13 +42,23 @@ type answer struct {
 // side is a way into the mesh: a gateway, its bridge and its APISIX.
 type side struct {
 	name string
-	// current is in disorder while configuration may be late, path while requests may fail.
-	current, path *health
+	// current is in disorder while configuration may be late, path while requests may fail, old while the
+	// last good state may be served.
+	current, path, old *health
+}
+
+// oldest returns the time of the oldest configuration that may be in effect in a time.
+func (s *side) oldest(began, ended time.Time) time.Time {
+	from := s.current.settled(began, propagation)
+	if s.old.during(began.Add(-propagation), ended) {
+		from = from.Add(-lastGoodLag)
+	}
+	return from
 }
 
 // judge returns what is wrong with an answer; empty is nothing.
 func (m *mesh) judge(s *side, r request, a answer) string {
-	from := s.current.settled(a.began, propagation)
+	from := s.oldest(a.began, a.ended)
 	sites := m.sites[r.host].during(from, a.ended)
 	absent := slices.ContainsFunc(sites, func(s site) bool { return len(s.rules) == 0 })
 	switch {
@@ -104,7 +118,7 @@ func (m *mesh) judgeTCP(s *side, port int, a answer) string {
 		}
 		return fmt.Sprintf("%s: %v, and nothing is away", what, a.err)
 	}
-	from := s.current.settled(a.began, propagation)
+	from := s.oldest(a.began, a.ended)
 	return m.judgeBackend(what, m.tcp[port].during(from, a.ended), a, from)
 }
 

@@ -122,7 +122,7 @@ func network() error {
 }
 
 // addGateways describes them: edge, where APISIX itself is what clients connect to; inner, with capture in
-// front of it, TCP, and mutual TLS to pods; and witness, which nobody connects to and which is not broken,
+// front of it, TCP, mutual TLS to pods, and a last good state; and witness, which nobody connects to and which is not broken,
 // so that it grows as old as the test.
 func (s *soak) addGateways() error {
 	s.edge, s.inner, s.witness = newGateway(0, "edge", s.line), newGateway(1, "inner", s.line), newGateway(2, "witness", s.line)
@@ -136,7 +136,7 @@ func (s *soak) addGateways() error {
 	s.edge.flags = append(node("edge", "127.1.0.1", "edge"), "--profile", "gateway")
 	s.witness.flags = append(node("witness", "127.1.0.2", "edge"), "--profile", "gateway")
 	s.inner.flags = append(node("inner", "127.1.0.3", "inner"), "--profile", "mesh", "--capture-dns", "off", "--drain-time", "1s",
-		"--apisix-stream-ports", "16000-16031", "--xds-server-name", "istiod.istio-system.svc",
+		"--apisix-stream-ports", "16000-16031", "--last-good-state", lastGood, "--xds-server-name", "istiod.istio-system.svc",
 		"--xds-root-cert", s.root(), "--xds-token-file", s.tokens.file())
 	s.inner.secure = true
 

@@ -197,20 +197,28 @@ func (s *soak) bridgeBreakages(g *gateway) []breakage {
 		name = "the bridge of " + g.name + " is " + name
 		return breakage{name, "bridge of " + g.name, func(ctx context.Context, hold func()) error {
 			defer s.late(name, g)()
-			if g.secure { // which is in the way of connections
-				defer away(name, g)()
+			g.old.impair(name)
+			defer g.old.heal(name)
+			if g.secure { // it is in the way of connections
+				g.path.impair(name)
+				defer g.path.heal(name)
 			}
 			err := end()
 			hold()
 			if err := g.bridge.start(); err != nil {
 				return err
 			}
-			return errors.Join(err, s.recover(ctx, func(ctx context.Context) error {
+			ready := s.recover(ctx, func(ctx context.Context) error {
 				if !g.bridge.running() {
 					return permanent{fmt.Errorf("the bridge ended: %s", g.bridge.tail())}
 				}
 				return g.ready(ctx)
-			}))
+			})
+			// Without istiod there is no identity, either.
+			if !g.secure || !g.stale(ctx) {
+				g.path.heal(name)
+			}
+			return errors.Join(err, ready, s.recover(ctx, g.connected))
 		}}
 	}
 	name := "the bridge of " + g.name + " is paused"
