@@ -73,6 +73,9 @@ type Chain struct {
 	Inline      bool
 	// NotServed says why APISIX does not receive the chain's connections; empty where it does.
 	NotServed string
+	// Stats is what is to be counted of the chain's requests, or connections where it is not HTTP; nil
+	// where nothing is.
+	Stats *Stats
 	// Denied lists the diagnostic codes of the access restrictions because of which every
 	// request is answered with 403.
 	Denied []Code

@@ -21,6 +21,14 @@ func extensionCodes() []CodeInfo {
 			"The fields of a JSON format are kept, nested ones under names with a dot; a text format becomes fields named after its operators. APISIX adds the id of its route. Times are in seconds, sizes of requests include their headers, and addresses have no port. What APISIX has no variable for is left out, and where it cannot tell by a filter, it logs. Its processes must be allowed to open the file: where they run as another user than the one that started APISIX, /dev/stdout may not be one that they can. They write each line at once; without file-logger in the list of plugins, nothing is logged.",
 		},
 		{
+			codeStatsLabel, SeverityInfo, "label %s of Istio's metrics is \"unknown\": its value would be %s",
+			"What is counted of a request is what Istio's labels need. Literals and metadata of the node can be the values of other labels; what only the request has cannot.",
+		},
+		{
+			codeStatsCustom, SeverityInfo, "metric %s is not counted",
+			"Istio's own metrics are. Metrics that an EnvoyFilter defines would need the values of expressions for each request.",
+		},
+		{
 			codePersistentSession, SeverityInfo, "the session is kept by hashing the %s",
 			"Envoy writes the address of an endpoint into the cookie or header. In APISIX, it has a random value, and the endpoint follows from it: when endpoints come or go, a few sessions move. The endpoint of a new session is chosen at random.",
 		},

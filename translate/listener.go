@@ -222,11 +222,13 @@ func (s *State) parseFilterChain(base Chain, fc *listenerpb.FilterChain, field s
 			break
 		}
 		d.parseConnectionManager(hcm, &s.options, share)
+		d.Stats = statsOfHTTP(hcm, d.Direction, share)
 		if !s.options.APISIXVersion.Has(apisix.FeatureHeaderLines) {
 			reportTooOld(share, apisix.FeatureHeaderLines, "http_connection_manager", "")
 		}
 		d.facts.mayHaveCertificate = looksAtCertificates(fc.GetTransportSocket())
 	case typeTCPProxy:
+		d.Stats = statsOfTCP(filters, d.Direction, share)
 		d.unclaimed = isUnclaimed(decode[tcp_proxypb.TcpProxy](last.GetTypedConfig()).GetCluster())
 	default:
 		d.proxy = last.GetName()

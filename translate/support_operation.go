@@ -9,7 +9,7 @@ func operationSupport() []SupportSection {
 			{"access log of listeners and TCP", "Listener.access_log, tcp_proxy.access_log", NotYet, "not set up", []Code{"telemetry_ignored"}, "listener-settings"},
 			{"access log to a service", "access_log, gRPC or OpenTelemetry", NotYet, "not set up", []Code{"telemetry_ignored"}, "filter-access-log"},
 			{"response flags", "%RESPONSE_FLAGS%", NotPossible, "APISIX has no such reasons", []Code{codeHeaderLeftOut}, "action-request-headers"},
-			{"Istio's metrics", "istio.stats filter", NotYet, "not counted; APISIX's prometheus plugin has metrics of its own", nil, "bookinfo-client"},
+			{"Istio's metrics of requests", "istio.stats filter", Approximate, "istio_requests_total and the histograms, counted by the bridge (docs/telemetry.md); without messages of gRPC", []Code{codeStatsLabel, codeStatsCustom}, "filter-stats"},
 			{"exchange of metadata about peers", "peer_metadata filters", NotPossible, "peers report this workload as unknown", nil, "bookinfo-client"},
 			{"tracing with Zipkin", "tracing.provider", Approximate, "the zipkin plugin, with the same sampling and headers", []Code{codeTracing, "telemetry_ignored"}, "filter-tracing"},
 			{"tracing with OpenTelemetry", "tracing.provider", Approximate, "the opentelemetry plugin, with the same sampling; its collector is a matter of APISIX's configuration", []Code{codeTracingCollector}, "filter-tracing-collector"},

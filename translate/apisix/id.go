@@ -23,7 +23,7 @@ const (
 var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 // ID returns an id for an object of ours: kind "." readable "." hash, at most 64 bytes of
-// [a-zA-Z0-9-_.]. kind is one of r, u, t, s and pc. readable is for people: it is cleaned, loses
+// [a-zA-Z0-9-_.]. kind is one of r, u, t, s, pc and g. readable is for people: it is cleaned, loses
 // ".svc.cluster.local", and is truncated before the hash. key is the canonical name of what the
 // object stands for; the hash of it alone makes the id unique, so that an id never depends on
 // neighbours or on the order of a list.
@@ -67,14 +67,14 @@ func isAlphanumeric(c byte) bool {
 }
 
 // OwnedID tells whether an id is of the pattern that meshbridge keeps to itself in routes,
-// upstreams, stream_routes, ssls and plugin_configs, whether or not the object exists.
+// upstreams, stream_routes, ssls, plugin_configs and global_rules, whether or not the object exists.
 func OwnedID(id string) bool {
 	kind, rest, ok := strings.Cut(id, ".")
 	if !ok || rest == "" {
 		return false
 	}
 	switch kind {
-	case "r", "u", "t", "s", "pc":
+	case "r", "u", "t", "s", "pc", "g":
 		return true
 	}
 	return false

@@ -12,6 +12,7 @@ const (
 	KindStreamRoute  Kind = "stream_routes"
 	KindSSL          Kind = "ssls"
 	KindPluginConfig Kind = "plugin_configs"
+	KindGlobalRule   Kind = "global_rules"
 )
 
 // Object is one APISIX object in the form in which it is stored: deterministic JSON, so that equal

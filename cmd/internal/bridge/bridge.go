@@ -28,6 +28,7 @@ import (
 	"meshbridge/cmd/internal/logscope"
 	"meshbridge/cmd/internal/reap"
 	"meshbridge/cmd/internal/status"
+	"meshbridge/cmd/internal/telemetry"
 	"meshbridge/gateway"
 	"meshbridge/gateway/auth"
 	"meshbridge/identity"
@@ -73,6 +74,8 @@ type Config struct {
 	Listen, Admin, Status, Metrics string
 	// Internal is where APISIX asks the bridge, and tells it of requests: for the loopback interface alone.
 	Internal string
+	// RequestMetrics says which requests are counted in Istio's metrics; that needs Internal.
+	RequestMetrics RequestMetrics
 	// TLS, when set, is what the etcd port speaks; with ClientCAs it authenticates its clients.
 	TLS *tls.Config
 	// Auth keeps the users of the etcd port; nil is gateway.Config's default.
@@ -103,8 +106,9 @@ type Bridge struct {
 	pipeline *pipeline
 	resolver *dns.Resolver // nil where names are left to APISIX
 	gateway  *gateway.Server
-	internal *http.ServeMux // what APISIX asks; nil without the internal port
-	servers  []server       // what Run serves besides the etcd port
+	internal *http.ServeMux      // what APISIX asks; nil without the internal port
+	requests *telemetry.Requests // nil where they are not counted
+	servers  []server            // what Run serves besides the etcd port
 	listener net.Listener
 
 	// With capture; nil without.
@@ -175,7 +179,7 @@ func New(ctx context.Context, c Config) (_ *Bridge, err error) {
 	if err := b.open(ctx); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(b.openCapture(), b.openAPISIX()); err != nil {
+	if err := errors.Join(b.openCapture(), b.openRequests(), b.openAPISIX()); err != nil {
 		return nil, err
 	}
 	return b, nil
@@ -341,6 +345,7 @@ func (b *Bridge) serve(ctx context.Context, group *errgroup.Group) {
 	}
 	group.Go(func() error { return b.releaseMemory(ctx) })
 	group.Go(func() error { return b.announceReady(ctx) })
+	group.Go(func() error { return b.runRequests(ctx) })
 	for _, s := range b.servers {
 		group.Go(func() error { return s.run(ctx) })
 	}

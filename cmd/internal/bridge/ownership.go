@@ -30,10 +30,10 @@ type ownership struct {
 type interval struct{ key, end []byte }
 
 // ownedIDs are the starts of the ids that the bridge makes: see apisix.OwnedID.
-var ownedIDs = []string{"r.", "u.", "t.", "s.", "pc."}
+var ownedIDs = []string{"r.", "u.", "t.", "s.", "pc.", "g."}
 
 var ownedKinds = []apisix.Kind{
-	apisix.KindRoute, apisix.KindUpstream, apisix.KindStreamRoute, apisix.KindSSL, apisix.KindPluginConfig,
+	apisix.KindRoute, apisix.KindUpstream, apisix.KindStreamRoute, apisix.KindSSL, apisix.KindPluginConfig, apisix.KindGlobalRule,
 }
 
 func newOwnership(prefix string) *ownership {

@@ -16,6 +16,8 @@ func TestWhoMayWrite(t *testing.T) {
 		{"put of an id of ours that exists or not", put("/apisix/routes/r.80.reviews.k3v9q2m1x7"), gateway.Denied},
 		{"put of an upstream of ours", put("/apisix/upstreams/u.x"), gateway.Denied},
 		{"put of a plugin config of ours", put("/apisix/plugin_configs/pc.x"), gateway.Denied},
+		{"put of the global rule that reports requests", put("/apisix/global_rules/g.requests"), gateway.Denied},
+		{"put of a user's global rule", put("/apisix/global_rules/1"), gateway.Admitted},
 		{"put of a user's route", put("/apisix/routes/1"), gateway.Admitted},
 		{"put of a user's id that only looks alike", put("/apisix/routes/rest"), gateway.Admitted},
 		{"put of an id of our form in another collection", put("/apisix/consumers/r.bob"), gateway.Admitted},

@@ -50,6 +50,8 @@ type pipeline struct {
 	files   *files
 	ramps   *ramps
 	feed    *captureFeed // nil without capture
+	// requests lets APISIX report requests; nil where they are not counted.
+	requests *requestFeed
 	// nameServer serves the workload's DNS; nil without one.
 	nameServer nameServer
 	lastGood   *lastGood // nil where nothing is kept
@@ -240,6 +242,7 @@ func (p *pipeline) translate(now time.Time, in translate.Input) translate.Result
 		in.Inputs.Allocations = p.feed.numbers
 	}
 	result := p.state.Apply(in)
+	p.requests.prepare(now, &result, p.state.Chains())
 	p.ramps.observe(now, result.SlowStarts)
 	p.metrics.translated(time.Since(now))
 	p.feed.prepare(now, result.Capture)

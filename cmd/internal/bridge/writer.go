@@ -84,7 +84,7 @@ func (w *writer) add(now time.Time, r translate.Result) (revision int64, err err
 		case isRoute(key):
 			w.routes[key] = nil
 			routes = true
-		case isSSL(key):
+		case isSSL(key), isGlobalRule(key):
 			first[key] = nil
 		default:
 			w.garbage[key] = now.Add(garbageAfter)
@@ -190,6 +190,12 @@ func phase(key string) int {
 func isSSL(key string) bool {
 	kind, _, _ := apisix.ParseKey(key)
 	return kind == apisix.KindSSL
+}
+
+// isGlobalRule tells what nothing refers to.
+func isGlobalRule(key string) bool {
+	kind, _, _ := apisix.ParseKey(key)
+	return kind == apisix.KindGlobalRule
 }
 
 func isRoute(key string) bool {

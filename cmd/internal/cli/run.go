@@ -29,6 +29,7 @@ type runOptions struct {
 	prefix, stateDir               string
 	holdTimeout                    time.Duration
 	insecureListen                 bool
+	requests                       requestMetricsOptions
 	dns                            dnsOptions
 	capture                        captureOptions
 	mode                           modeOptions
@@ -87,6 +88,7 @@ over the environment, the environment over the file.`,
 	f.StringVar(&o.stateDir, "state-dir", "", "`directory` for what must survive a restart: the revision ceiling")
 	f.DurationVar(&o.holdTimeout, "hold-timeout", 30*time.Second, "`duration` for which a request waits for the first world before it gets 503")
 	f.BoolVar(&o.insecureListen, "insecure-listen", false, "allow --listen to be reachable from other hosts without TLS, or without client certificates or passwords")
+	o.requests.add(f)
 	o.dns.add(f)
 	o.translation.add(f)
 	o.capture.add(f)
@@ -142,6 +144,10 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 	if err != nil {
 		return err
 	}
+	requests, err := o.requests.config()
+	if err != nil {
+		return usageError{err}
+	}
 	identity, istiod := o.source.about(node)
 	lastGood, err := o.lastGood.config(o.stateDir, identity)
 	if err != nil {
@@ -153,7 +159,8 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 		Prefix: o.prefix, StateDir: o.stateDir, LastGood: lastGood,
 		Lifecycle: o.lifecycle.config(a.signals.hurry()), Pod: pod,
 		Listen: o.listen, Admin: o.admin, Status: o.status, Metrics: o.metrics, Internal: o.internal,
-		TLS: tlsConfig, InsecureListen: o.insecureListen,
+		RequestMetrics: requests,
+		TLS:            tlsConfig, InsecureListen: o.insecureListen,
 		KeepRevisions: o.serve.history.revisions, KeepFor: o.serve.history.keepFor(), HoldTimeout: o.holdTimeout,
 		Auth: authority, Limits: o.serve.limits.resolve(), CORSOrigins: o.serve.limits.cors, HostWhitelist: o.serve.limits.hosts,
 		Version: a.version, Logger: log,

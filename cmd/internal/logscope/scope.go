@@ -24,11 +24,15 @@ const (
 	DNS      = "dns"  // the names of clusters, and the workload's DNS server
 	Etcd     = "etcd" // the etcd port
 	Identity = "identity"
-	XDS      = "xds"
+	// Telemetry is metrics of requests, access logs and traces.
+	Telemetry = "telemetry"
+	XDS       = "xds"
 )
 
 // Names returns the scopes, sorted.
-func Names() []string { return []string{Admin, APISIX, Bridge, Capture, DNS, Etcd, Identity, XDS} }
+func Names() []string {
+	return []string{Admin, APISIX, Bridge, Capture, DNS, Etcd, Identity, Telemetry, XDS}
+}
 
 // Off is above every level.
 const Off = slog.Level(math.MaxInt)

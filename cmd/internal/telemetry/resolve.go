@@ -1,0 +1,198 @@
+package telemetry
+
+import (
+	"net/netip"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"meshbridge/translate"
+	"meshbridge/xds"
+)
+
+// resolved is what stands behind what APISIX says of requests, and what that was found in: it holds as long as
+// those are the same.
+type resolved struct {
+	labels labels
+	rules  *translate.Stats // nil: not counted
+
+	chain     *translate.Chain
+	cluster   *xds.Resource
+	endpoints *xds.Resource
+	principal string
+
+	clusterKey, endpointsKey xds.Key
+}
+
+// current tells whether the world is still the one that it was found in.
+func (r *resolved) current(w World) bool {
+	chain := w.Chain(r.chain.Key)
+	return chain != nil && reflect.DeepEqual(chain.Stats, r.chain.Stats) && w.Principal() == r.principal &&
+		w.Resource(r.clusterKey) == r.cluster && w.Resource(r.endpointsKey) == r.endpoints
+}
+
+// resolver finds the labels of requests.
+type resolver struct {
+	world World
+	own   Workload
+	// always tells that chains without the filter are counted, too.
+	always bool
+}
+
+// find returns what stands behind requests; nil where it is not known on which chain they came.
+func (r *resolver) find(q *request, metadata string) *resolved {
+	w := r.world
+	route, ok := routeOf(w, q.Route)
+	if !ok {
+		return nil
+	}
+	chain := w.Chain(route.chain())
+	if chain == nil {
+		return nil
+	}
+	out := &resolved{chain: chain, rules: r.rulesOf(chain), principal: w.Principal()}
+	if out.rules == nil {
+		return out
+	}
+	cluster := clusterOfUpstream(w, q.Upstream)
+	out.clusterKey = xds.Key{Type: xds.ClusterType, Name: cluster}
+	out.cluster = w.Resource(out.clusterKey)
+	to, exists := destinationOf(out.cluster)
+	out.endpointsKey = xds.Key{Type: xds.EndpointType, Name: to.endpoints}
+	out.endpoints = w.Resource(out.endpointsKey)
+
+	e := ends{own: r.own, ownPrincipal: out.principal, reporter: out.rules.Reporter}
+	if !out.rules.NoHostFallback {
+		e.service, e.serviceName = q.Host, q.Host
+	}
+	e.name(route.envoyRoute(), cluster, to)
+	if e.reporter == translate.ReporterSource {
+		r.towards(&e, q, out)
+	} else {
+		r.from(&e, q, metadata)
+	}
+	e.onto(&out.labels)
+	outcome(q, route, exists, &out.labels)
+	return out
+}
+
+// rulesOf returns what is counted of a chain, nil for nothing.
+func (r *resolver) rulesOf(c *translate.Chain) *translate.Stats {
+	if c.Stats != nil || !r.always {
+		return c.Stats
+	}
+	s := &translate.Stats{Reporter: translate.ReporterSource, NoHostFallback: c.Direction != translate.Outbound}
+	if c.Direction == translate.Inbound {
+		s.Reporter = translate.ReporterDestination
+	}
+	return s
+}
+
+// name fills in the service, by the cluster where it has one.
+func (e *ends) name(route, cluster string, to destination) {
+	switch {
+	case route == "block_all":
+		e.serviceName = "BlackHoleCluster"
+	case route == "allow_any":
+		e.serviceName = "PassthroughCluster"
+	case cluster == "BlackHoleCluster" || cluster == "PassthroughCluster" || strings.HasPrefix(cluster, "InboundPassthroughCluster"):
+		e.serviceName = cluster
+	case to.host != "":
+		e.service, e.serviceName = to.host, to.name
+	}
+}
+
+// towards fills in who was asked.
+func (r *resolver) towards(e *ends, q *request, in *resolved) {
+	e.ownPrincipal = "" // unless the connection was one with mutual TLS
+	address, err := netip.ParseAddrPort(q.Node)
+	if err != nil {
+		return
+	}
+	if endpoint := r.world.Overlay(address.Addr()); endpoint != nil {
+		address = endpoint.Target
+		if endpoint.TLS != nil && endpoint.TLS.Credential.Workload {
+			e.ownPrincipal = in.principal
+			e.peerID = onlyIdentity(endpoint.TLS.SANs)
+		}
+	}
+	e.peer, _ = endpointOf(in.endpoints, in.cluster, address)
+}
+
+// onlyIdentity is the identity that a server must have had; empty where it might have had another.
+func onlyIdentity(sans []translate.SANMatch) string {
+	if len(sans) == 1 && strings.HasPrefix(sans[0].Exact, "spiffe://") {
+		return sans[0].Exact
+	}
+	return ""
+}
+
+// from fills in who asked.
+func (r *resolver) from(e *ends, q *request, metadata string) {
+	e.peer, _ = workloadOfHeader(metadata)
+	e.peerID, e.securityKnown = q.Principal, true
+	e.mutualTLS = q.Principal != "" && e.ownPrincipal != ""
+	if q.Principal == "" {
+		e.ownPrincipal = "" // no TLS of the mesh
+	}
+}
+
+// outcome fills in how it went, in Envoy's terms.
+func outcome(q *request, on *route, clusterExists bool, l *labels) {
+	l[labelRequestProtocol] = "http"
+	if q.GRPC != "" {
+		l[labelRequestProtocol] = "grpc"
+		if q.GRPC != "-" {
+			l[labelGRPCStatus] = q.GRPC
+		}
+	}
+	l[labelResponseCode] = strconv.Itoa(q.Status)
+	l[labelResponseFlags] = flags(q, on, clusterExists)
+	if q.Status == statusClientClosed {
+		l[labelResponseCode] = "0"
+	}
+}
+
+// statusClientClosed is nginx's status of requests whose client did not wait for the answer.
+const statusClientClosed = 499
+
+// flags are Envoy's response flags, as far as they are known.
+func flags(q *request, on *route, clusterExists bool) string {
+	failure, several := strings.CutSuffix(q.Failure, "+")
+	var flag string
+	switch {
+	case q.Status == statusClientClosed:
+		return "DC"
+	case failure == "choose" && clusterExists:
+		return "UH"
+	case failure == "choose":
+		return "NC"
+	case failure == "connect":
+		flag = "UF"
+	case failure == "answer" && q.Status == 504:
+		flag = "UT"
+	case failure == "answer":
+		flag = "UC"
+	case q.Node != "":
+		return "-"
+	case on.terminal() && q.Status == 404:
+		return "NR"
+	case on.Upstream != "" && on.Plugins.Fault.Abort != nil && on.Plugins.Fault.Abort.Status == q.Status:
+		return "FI"
+	case on.Upstream != "" && q.Status == 429:
+		return "RL"
+	case on.Upstream != "" && q.Status == 503:
+		return "UO" // the limit of concurrent requests
+	default:
+		return "-"
+	}
+	if several {
+		switch flag {
+		case "UT":
+			return "UT,URX"
+		case "UF", "UC":
+			return flag + ",URX"
+		}
+	}
+	return flag
+}

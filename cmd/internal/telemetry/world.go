@@ -1,0 +1,141 @@
+package telemetry
+
+import (
+	"encoding/json"
+	"net/netip"
+	"strings"
+
+	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointpb "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"meshbridge/translate"
+	"meshbridge/translate/apisix"
+	"meshbridge/xds"
+)
+
+// World is what the bridge knows. Its methods are safe for concurrent use.
+type World interface {
+	// Chain returns the filter chain with a key, or nil.
+	Chain(key string) *translate.Chain
+	// Object returns an object of APISIX in JSON, or nil.
+	Object(kind apisix.Kind, id string) []byte
+	// Resource returns a resource as istiod sent it, or nil.
+	Resource(key xds.Key) *xds.Resource
+	// Overlay returns the endpoint that capture stands for at an address, or nil.
+	Overlay(address netip.Addr) *translate.OverlayEndpoint
+	// Principal is the SPIFFE ID of the workload's certificate; empty without one.
+	Principal() string
+}
+
+// route is what of an APISIX route tells why a request went as it did.
+type route struct {
+	Name     string `json:"name"`
+	Upstream string `json:"upstream_id"`
+	Plugins  struct {
+		Fault struct {
+			Abort *struct {
+				Status int `json:"http_status"`
+			} `json:"abort"`
+		} `json:"fault-injection"`
+	} `json:"plugins"`
+}
+
+// chain is the key of the filter chain: the first part of the name.
+func (r *route) chain() string {
+	key, _, _ := strings.Cut(r.Name, "|")
+	return key
+}
+
+// terminal tells that the route answers what no other takes.
+func (r *route) terminal() bool {
+	return r.Upstream == "" && (strings.HasSuffix(r.Name, "|404") || strings.HasSuffix(r.Name, "|missing") || strings.HasSuffix(r.Name, "|empty"))
+}
+
+// envoyRoute is the name of the route in Envoy.
+func (r *route) envoyRoute() string {
+	parts := strings.Split(r.Name, "|")
+	return parts[min(2, len(parts)-1)]
+}
+
+func routeOf(w World, id string) (*route, bool) {
+	if key, ok := strings.CutPrefix(id, chainPrefix); ok {
+		return &route{Name: key + "||404"}, true
+	}
+	data := w.Object(apisix.KindRoute, id)
+	r := new(route)
+	if data == nil || json.Unmarshal(data, r) != nil {
+		return nil, false
+	}
+	return r, true
+}
+
+// clusterOfUpstream returns the name of the cluster that an upstream is made from: the upstream's name says
+// it, with what is special about the upstream after a tilde.
+func clusterOfUpstream(w World, id string) string {
+	data := w.Object(apisix.KindUpstream, id)
+	var u struct {
+		Name string `json:"name"`
+	}
+	if data == nil || json.Unmarshal(data, &u) != nil {
+		return ""
+	}
+	name, _, _ := strings.Cut(u.Name, "~")
+	return name
+}
+
+// destination is what a cluster says of the service behind it.
+type destination struct {
+	host, name string
+	// endpoints is the name of its EDS resource.
+	endpoints string
+}
+
+func destinationOf(r *xds.Resource) (destination, bool) {
+	if r == nil {
+		return destination{}, false
+	}
+	c, err := xds.Decode[*clusterpb.Cluster](r)
+	if err != nil {
+		return destination{}, false
+	}
+	d := destination{endpoints: c.GetName()}
+	if name := c.GetEdsClusterConfig().GetServiceName(); name != "" {
+		d.endpoints = name
+	}
+	services := c.GetMetadata().GetFilterMetadata()["istio"].GetFields()["services"].GetListValue().GetValues()
+	if len(services) > 0 {
+		d.host, d.name = serviceOf(services[0].GetStructValue())
+	}
+	return d, true
+}
+
+func serviceOf(s *structpb.Struct) (host, name string) {
+	host = s.GetFields()["host"].GetStringValue()
+	if name = s.GetFields()["name"].GetStringValue(); name == "" {
+		name, _, _ = strings.Cut(host, ".")
+	}
+	return host, name
+}
+
+// endpointOf returns the workload at an address of a cluster.
+func endpointOf(assignment, cluster *xds.Resource, at netip.AddrPort) (Workload, bool) {
+	var load *endpointpb.ClusterLoadAssignment
+	if assignment != nil {
+		load, _ = xds.Decode[*endpointpb.ClusterLoadAssignment](assignment)
+	} else if cluster != nil {
+		if c, err := xds.Decode[*clusterpb.Cluster](cluster); err == nil {
+			load = c.GetLoadAssignment()
+		}
+	}
+	for _, locality := range load.GetEndpoints() {
+		for _, e := range locality.GetLbEndpoints() {
+			a := e.GetEndpoint().GetAddress().GetSocketAddress()
+			address, err := netip.ParseAddr(a.GetAddress())
+			if err == nil && netip.AddrPortFrom(address.Unmap(), uint16(a.GetPortValue())) == at {
+				return workloadOfEndpoint(e.GetMetadata())
+			}
+		}
+	}
+	return Workload{}, false
+}
