@@ -114,7 +114,7 @@ believes it talks to etcd.`,
 	root.AddCommand(
 		newRun(a), newTranslate(a), newExplain(a), newEtcd(a), newAPISIXConfig(a), newVersion(a),
 		newWait(a), newRequest(a), newProxy(a),
-		newIptables(a), newCleanupIptables(a), newIstioIptables(a), newIstioCleanIptables(a),
+		newIptables(a), newCleanupIptables(a), newIstioIptables(a), newIstioCleanIptables(a), newMeshAgent(a),
 	)
 	if a.isPilotAgent {
 		asPilotAgent(root)
