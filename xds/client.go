@@ -74,6 +74,7 @@ type Client struct {
 	// Owned by Run.
 	cache    *cache
 	versions map[string]string // last accepted, by type
+	outage   outage
 }
 
 // New checks the configuration; it does not connect. A Client runs once at a time.
@@ -150,7 +151,7 @@ func (c *Client) Run(ctx context.Context, deliver func(Update)) error {
 		}
 		wait := c.config.Backoff.wait(failures)
 		failures++
-		c.logger.LogAttrs(ctx, slog.LevelWarn, "no configuration from istiod, keeping the last",
+		c.logger.LogAttrs(ctx, c.outage.failed(time.Now(), cause(err)), "no configuration from istiod, keeping the last",
 			slog.String("target", c.config.Address), slog.String("cause", cause(err)),
 			slog.Any("error", err), slog.Duration("retry_in", wait))
 		timer.Reset(wait)
@@ -219,7 +220,8 @@ func (c *Client) report(ctx context.Context, r response, o outcome) {
 	c.metrics.lastPush.Set(float64(at.UnixMilli()) / 1000)
 	c.metrics.connected.Set(1)
 	if c.board.answered(r, o, c.versions[r.typeURL], c.cache) {
-		c.logger.LogAttrs(ctx, slog.LevelInfo, "connected to istiod", slog.String("target", c.config.Address))
+		c.logger.LogAttrs(ctx, slog.LevelInfo, "connected to istiod",
+			append([]slog.Attr{slog.String("target", c.config.Address)}, c.outage.over(at)...)...)
 	}
 	for _, err := range o.errors {
 		c.logger.LogAttrs(ctx, slog.LevelWarn, "resource rejected, keeping its last good version",

@@ -90,8 +90,11 @@ func TestANewCertificateIsOneChangedObjectAndItsKeyIsShownNowhere(t *testing.T) 
 	}
 
 	shown := map[string]string{"log": log.String()}
-	for _, path := range []string{"/diagnostics", "/debug/pprof/cmdline", "/", "/config_dump?include_eds", "/certs", "/server_info", "/stats"} {
+	for _, path := range []string{"/diagnostics", "/debug/pprof/cmdline", "/", "/config_dump?include_eds", "/certs", "/server_info", "/stats", "/objects"} {
 		_, shown[path] = get(t, "http://"+r.address(0)+path)
+	}
+	if !strings.Contains(shown["/objects"], key[strings.LastIndexByte(key, '/')+1:]) {
+		t.Errorf("/objects has no %s: %s", key, shown["/objects"])
 	}
 	_, shown["metrics"] = get(t, "http://"+r.address(2)+"/metrics")
 	code, explained := post(t, r.address(0), "/explain", `{"url":"https://a.com:8443/x"}`)

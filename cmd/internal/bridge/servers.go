@@ -65,6 +65,7 @@ func (b *Bridge) adminServer() server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /explain", b.serveExplain)
 	mux.HandleFunc("GET /diagnostics", b.serveDiagnostics)
+	mux.HandleFunc("GET /objects", b.serveObjects)
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"version": b.config.Version})
 	})

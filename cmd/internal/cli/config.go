@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -147,4 +149,26 @@ func printConfig(w io.Writer, flags *pflag.FlagSet, from origins) error {
 		_, err = fmt.Fprintf(w, "# from %s\n%s", from[f.Name], data)
 	})
 	return err
+}
+
+// effective are the settings of a command that are not the defaults, for the log: what could be a secret is
+// masked.
+func effective(flags *pflag.FlagSet) slog.Attr {
+	var set []any
+	flags.VisitAll(func(f *pflag.Flag) {
+		if value := f.Value.String(); configurable(f.Name) && !f.Hidden && value != f.DefValue {
+			set = append(set, slog.String(strings.ReplaceAll(f.Name, "-", "_"), masked(f.Name, value)))
+		}
+	})
+	return slog.Group("settings", set...)
+}
+
+// masked is a value without what could be a secret: passwords in URLs, metadata of whatever kind, and what
+// has a name that says so.
+func masked(name, value string) string {
+	secret := slices.ContainsFunc([]string{"password", "secret", "header", "metadata"}, func(part string) bool { return strings.Contains(name, part) })
+	if secret && !strings.HasSuffix(name, "-file") {
+		return "[redacted]"
+	}
+	return regexp.MustCompile(`//[^/@\s]*@`).ReplaceAllString(value, "//[redacted]@")
 }

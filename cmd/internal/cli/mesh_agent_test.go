@@ -12,8 +12,10 @@ func TestTheCommandOfMeshAgentIsUnderstood(t *testing.T) {
 		want []string
 	}{
 		{
-			[]string{"--run-mode", "bundle", "--provisioner", "xds-v3-grpc", "--xds-config-source", "grpc://istiod.istio-system.svc.cluster.local:15010",
-				"--grpc-listen", "127.0.0.1:17739", "--etcd-key-prefix", "/mesh", "--apisix-bin-path", "/usr/bin/apisix", "--apisix-home-path=/opt/apisix", "--log-level", "debug", "--log-output=stderr"},
+			[]string{
+				"--run-mode", "bundle", "--provisioner", "xds-v3-grpc", "--xds-config-source", "grpc://istiod.istio-system.svc.cluster.local:15010",
+				"--grpc-listen", "127.0.0.1:17739", "--etcd-key-prefix", "/mesh", "--apisix-bin-path", "/usr/bin/apisix", "--apisix-home-path=/opt/apisix", "--log-level", "debug", "--log-output=stderr",
+			},
 			"meshbridge run --mode sidecar --xds grpc://istiod.istio-system.svc.cluster.local:15010 --listen 127.0.0.1:17739 --prefix /mesh --apisix-bin /usr/bin/apisix --apisix-home /opt/apisix --log-level=debug\n",
 			[]string{"mode: sidecar\n", "xds: grpc://istiod.istio-system.svc.cluster.local:15010\n", "listen: 127.0.0.1:17739\n", "prefix: /mesh\n", "profile: direct\n", "log-level: debug\n"},
 		},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -65,18 +66,24 @@ type logOptions struct{ level, format string }
 func (o *logOptions) add(f *pflag.FlagSet) {
 	f.StringVar(&o.level, "log-level", "info", "`LEVEL[,SCOPE:LEVEL...]`, levels: trace, debug, info, warn, error, critical, off;\n"+
 		"scopes: "+strings.Join(logscope.Names(), ", "))
-	f.StringVar(&o.format, "log-format", "text", "`text|json`")
+	f.StringVar(&o.format, "log-format", "auto", "`auto|text|json`; auto is text on a terminal, JSON elsewhere")
 }
 
 func (o *logOptions) logger(w io.Writer) (*slog.Logger, error) {
 	var handler slog.Handler
-	switch o.format {
+	format := o.format
+	if format == "auto" {
+		if format = "json"; isTerminal(w) {
+			format = "text"
+		}
+	}
+	switch format {
 	case "text":
 		handler = slog.NewTextHandler(w, logscope.Everything())
 	case "json":
 		handler = slog.NewJSONHandler(w, logscope.Everything())
 	default:
-		return nil, fmt.Errorf("--log-format %q: want text or json", o.format)
+		return nil, fmt.Errorf("--log-format %q: want auto, text or json", o.format)
 	}
 	spec, err := logscope.ParseSpec(o.level)
 	if err != nil {
@@ -87,6 +94,16 @@ func (o *logOptions) logger(w io.Writer) (*slog.Logger, error) {
 		return nil, fmt.Errorf("--log-level %q: %w", o.level, err)
 	}
 	return log, nil
+}
+
+// isTerminal tells whether a person is likely to read what is written.
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // historyOptions bound the history that watchers can resume from.

@@ -219,7 +219,6 @@ func setDefaults(flags *pflag.FlagSet, values map[string]string) error {
 		if err != nil {
 			return fmt.Errorf("--%s %q: %w", name, value, err)
 		}
-		f.DefValue = value
 	}
 	return nil
 }

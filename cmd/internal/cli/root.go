@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -33,6 +34,8 @@ type app struct {
 	args         []string
 	isPilotAgent bool
 	signals      signals
+	// adoptGRPC makes a logger that of gRPC, for the whole process; nil does not.
+	adoptGRPC func(*slog.Logger)
 }
 
 // getenv looks a variable up; empty is unset.
@@ -60,7 +63,7 @@ var errReported = errors.New("reported")
 func Execute(version string, argv []string, stdout, stderr io.Writer) int {
 	a := &app{
 		version: version, stdout: stdout, stderr: stderr, environ: os.Environ, addresses: net.InterfaceAddrs,
-		isPilotAgent: filepath.Base(argv[0]) == pilotAgent,
+		isPilotAgent: filepath.Base(argv[0]) == pilotAgent, adoptGRPC: logGRPC,
 	}
 	received, end := notify()
 	defer end()
@@ -115,6 +118,7 @@ believes it talks to etcd.`,
 		newRun(a), newTranslate(a), newExplain(a), newEtcd(a), newAPISIXConfig(a), newVersion(a),
 		newWait(a), newRequest(a), newProxy(a),
 		newIptables(a), newCleanupIptables(a), newIstioIptables(a), newIstioCleanIptables(a), newMeshAgent(a),
+		newPrecheck(a), newDump(a),
 	)
 	if a.isPilotAgent {
 		asPilotAgent(root)
@@ -129,17 +133,4 @@ believes it talks to etcd.`,
 		}
 	}
 	return root
-}
-
-func newVersion(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:     "version",
-		Short:   "Print the version",
-		Example: "  meshbridge version",
-		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(a.stdout, a.version)
-			return err
-		},
-	}
 }

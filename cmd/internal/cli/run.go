@@ -36,6 +36,8 @@ type runOptions struct {
 	lifecycle                      lifecycleOptions
 	serve                          serveOptions
 	lastGood                       lastGoodOptions
+	// effective are the settings that are not defaults, for the log.
+	effective slog.Attr
 	// ignored are flags of another program's command line that mean nothing here: the log names them.
 	ignored []string
 }
@@ -73,7 +75,10 @@ over the environment, the environment over the file.`,
     --node-id sidecar~10.9.0.1~client.default~default.svc.cluster.local`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withConfig(a, cmd, func() error { return runBridge(cmd.Context(), a, *o) })
+			return withConfig(a, cmd, func() error {
+				o.effective = effective(cmd.Flags())
+				return runBridge(cmd.Context(), a, *o)
+			})
 		},
 	}
 	f := cmd.Flags()
@@ -105,6 +110,10 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 	if err != nil {
 		return err
 	}
+	if a.adoptGRPC != nil {
+		a.adoptGRPC(logscope.Logger(log, logscope.GRPC))
+	}
+	log.InfoContext(ctx, "starting", slog.String("version", a.version), o.effective)
 	if len(o.ignored) > 0 {
 		log.InfoContext(ctx, "flags without a meaning here are ignored", slog.String("flags", strings.Join(o.ignored, " ")))
 	}

@@ -41,6 +41,15 @@ func (o *modeOptions) metrics() string {
 	return o.prometheus
 }
 
+// file are the options of APISIX's configuration file.
+func (o *modeOptions) file(apisix apisixOptions, ports proxyPortOptions, prefix, etcd string, edge bool) apisixConfigOptions {
+	return apisixConfigOptions{
+		apisix: apisix, ports: ports, prefix: prefix, etcd: []string{etcd},
+		http: o.http, https: o.https, edge: edge,
+		status: o.status, prometheus: o.prometheus, plugins: o.plugins,
+	}
+}
+
 // config returns nil in mode standalone. edge is as apisixconfig has it.
 func (o *modeOptions) config(apisix apisixOptions, ports proxyPortOptions, prefix string, edge bool, stdout, stderr io.Writer) (*bridge.APISIXConfig, error) {
 	switch o.mode {
@@ -50,14 +59,8 @@ func (o *modeOptions) config(apisix apisixOptions, ports proxyPortOptions, prefi
 	default:
 		return nil, fmt.Errorf("--mode %q: want standalone or sidecar", o.mode)
 	}
-	file := apisixConfigOptions{
-		apisix: apisix, ports: ports, prefix: prefix,
-		http: o.http, https: o.https, edge: edge,
-		status: o.status, prometheus: o.prometheus, plugins: o.plugins,
-	}
 	render := func(etcd string) ([]byte, error) {
-		file := file
-		file.etcd = []string{etcd}
+		file := o.file(apisix, ports, prefix, etcd, edge)
 		config, err := file.config()
 		if err != nil {
 			return nil, err

@@ -23,6 +23,7 @@ const (
 	Capture  = "capture"
 	DNS      = "dns"  // the names of clusters, and the workload's DNS server
 	Etcd     = "etcd" // the etcd port
+	GRPC     = "grpc" // the library, about connections
 	Identity = "identity"
 	// Telemetry is metrics of requests, access logs and traces.
 	Telemetry = "telemetry"
@@ -31,7 +32,7 @@ const (
 
 // Names returns the scopes, sorted.
 func Names() []string {
-	return []string{Admin, APISIX, Bridge, Capture, DNS, Etcd, Identity, Telemetry, XDS}
+	return []string{Admin, APISIX, Bridge, Capture, DNS, Etcd, GRPC, Identity, Telemetry, XDS}
 }
 
 // Off is above every level.
