@@ -62,6 +62,8 @@ type accessFilter struct {
 	// rules matches, of those that selected names.
 	selected func(name string) bool
 	asks     bool
+	// afterTokens tells that the filter sees what tokens say.
+	afterTokens bool
 }
 
 // accessRule is an accessFilter as compiled for a chain.
@@ -69,6 +71,8 @@ type accessRule struct {
 	filter   string
 	disabled bool
 	refuses  verdict
+	// later is what refuses requests once their tokens have been verified.
+	later verdict
 }
 
 // accessFilterOf returns the rules of a filter behind those before it; ok is false for filters without
@@ -81,6 +85,9 @@ func accessFilterOf(f *http_connection_managerpb.HttpFilter, before []*http_conn
 		out, ok = questionsOf(f, before)
 	}
 	out.name, out.field, out.disabled = f.GetName(), field, f.GetDisabled()
+	out.afterTokens = slices.ContainsFunc(before, func(b *http_connection_managerpb.HttpFilter) bool {
+		return messageName(b.GetTypedConfig()) == typeJWT
+	})
 	return out, ok
 }
 
@@ -132,11 +139,19 @@ func questionsOf(f *http_connection_managerpb.HttpFilter, before []*http_connect
 	return accessFilter{rules: rules, selected: name.accepts, asks: true}, true
 }
 
-// compileAccess compiles the rules of a chain's filters. Filters that cannot be enforced, because they
-// would refuse everything and Envoy would not, are restrictions instead.
-func (s *State) compileAccess(c *Chain, filters []accessFilter, report reporter) (rules []accessRule, restrictions []restriction) {
+// compileAccess compiles the rules of a chain's filters, and what becomes of tokens. Filters that cannot be
+// enforced, because they would refuse everything and Envoy would not, are restrictions instead.
+func (s *State) compileAccess(c *Chain, d *chainDraft, report reporter) (rules []accessRule, restrictions []restriction) {
 	x := &accessCompiler{profile: s.options.Profile, version: s.options.APISIXVersion, chain: c, report: report}
-	for _, f := range filters {
+	var said *claims
+	if d.tokens != nil {
+		said = &claims{filter: d.tokens}
+		x.changed = d.tokens.changes
+	}
+	for _, f := range d.accessFilters {
+		if x.claims = nil; f.afterTokens {
+			x.claims = said
+		}
 		r := restriction{codeUnenforcedRBAC, f.field, `filter "` + f.name + `"`}
 		var refuses predicate
 		if f.asks {
@@ -155,7 +170,7 @@ func (s *State) compileAccess(c *Chain, filters []accessFilter, report reporter)
 				continue
 			}
 		}
-		rules = append(rules, accessRule{f.name, f.disabled, refuses.may})
+		rules = append(rules, newAccessRule(f, refuses.may, d.tokens))
 	}
 	if refused := x.preconditions(); !refused.never() {
 		if x.paths {
@@ -163,36 +178,70 @@ func (s *State) compileAccess(c *Chain, filters []accessFilter, report reporter)
 		}
 		rules = append(rules, accessRule{refuses: refused})
 	}
+	if said != nil {
+		c.authentication = said.authentication()
+		c.plugins.tokens = newTokenPlugins(c.authentication, d.tokens, &s.options)
+		var later []verdict
+		for _, r := range rules {
+			if !r.disabled {
+				later = append(later, r.later)
+			}
+		}
+		c.plugins.tokens.refusal = refusalOf(disjunction(later))
+	}
 	return rules, restrictions
 }
 
-// accessOf returns when a request is refused on a route, and whether that is so on every route that
-// says nothing about it.
-func (x *routeCompiler) accessOf(v *routepb.VirtualHost, r *routepb.Route, report reporter) (refused verdict, common bool, restrictions []restriction) {
+// newAccessRule divides what refuses requests: what depends on a token waits until it has been verified,
+// but for preflight requests that nobody looks for a token in.
+func newAccessRule(f accessFilter, refuses verdict, tokens *tokenFilter) accessRule {
+	if !refuses.mentionsClaims() {
+		return accessRule{filter: f.name, disabled: f.disabled, refuses: refuses}
+	}
+	r := accessRule{filter: f.name, disabled: f.disabled, later: refuses}
+	if tokens.config.GetBypassCorsPreflight() {
+		r.refuses = forPreflight(refuses.withoutToken())
+	}
+	return r
+}
+
+// routeAccess is when a request is refused on a route.
+type routeAccess struct {
+	// refused is before tokens are looked at, later afterwards.
+	refused, later verdict
+	// common tells that it is so on every route that says nothing about it.
+	common bool
+}
+
+// accessOf returns when a request is refused on a route, and what cannot be enforced.
+func (x *routeCompiler) accessOf(v *routepb.VirtualHost, r *routepb.Route, report reporter) (access routeAccess, restrictions []restriction) {
 	effective := map[string]*anypb.Any{}
 	for _, level := range []map[string]*anypb.Any{x.config.GetTypedPerFilterConfig(), v.GetTypedPerFilterConfig(), r.GetTypedPerFilterConfig()} {
 		maps.Copy(effective, level)
 	}
-	common = true
+	access.common = true
 	compiler := &accessCompiler{profile: x.state.options.Profile, version: x.state.options.APISIXVersion, chain: x.chain, report: report}
-	var all []verdict
+	if a := x.chain.authentication; a != nil {
+		compiler.changed = a.Headers
+	}
+	var all, later []verdict
 	for _, rule := range x.chain.access {
-		if rule.filter == "" && disjunction(all).never() {
+		if rule.filter == "" && disjunction(all).never() && disjunction(later).never() {
 			continue // the precondition of rules that do not apply
 		}
 		packed, ok := effective[rule.filter]
 		if !ok {
 			if !rule.disabled {
-				all = append(all, rule.refuses)
+				all, later = append(all, rule.refuses), append(later, rule.later)
 			}
 			continue
 		}
-		common = false
+		access.common = false
 		config, disabled := perFilterConfig(packed)
 		switch {
 		case disabled:
 		case config == nil: // enabled as it is
-			all = append(all, rule.refuses)
+			all, later = append(all, rule.refuses), append(later, rule.later)
 		case messageName(config) == typeRBACPerRoute:
 			field := filterField("", rule.filter)
 			c := decode[rbacfilterpb.RBACPerRoute](config)
@@ -211,27 +260,28 @@ func (x *routeCompiler) accessOf(v *routepb.VirtualHost, r *routepb.Route, repor
 			all = append(all, p.may)
 		case messageName(config) == typeExtAuthzRoute && decode[extauthzpb.ExtAuthzPerRoute](config).GetDisabled():
 		default:
-			all = append(all, rule.refuses)
+			all, later = append(all, rule.refuses), append(later, rule.later)
 		}
 	}
-	if !common {
+	if !access.common {
 		all = append(all, compiler.preconditions())
 	}
-	return disjunction(all), common, restrictions
+	access.refused, access.later = disjunction(all), disjunction(later)
+	return access, restrictions
 }
 
-// withAccess lets the branches answer 403 where the rules refuse. common tells that the plugin_config
-// of the chain says when.
-func (x *routeCompiler) withAccess(branches []branch, refused verdict, common bool) []branch {
+// withAccess lets the branches answer 403 where the rules refuse.
+func (x *routeCompiler) withAccess(branches []branch, access routeAccess) []branch {
+	refused, common := access.refused, access.common
 	switch {
 	case refused.never():
 		return branches
 	case refused.always():
-		return []branch{{plugins: apisix.Plugins{pluginFaultInjection: x.refusal()}}}
+		return []branch{{early: true, plugins: apisix.Plugins{pluginFaultInjection: x.refusal()}}}
 	}
 	answers := slices.ContainsFunc(branches, func(b branch) bool { return b.plugins[pluginFaultInjection] != nil })
 	if answers || !common || !x.state.options.APISIXVersion.Has(apisix.FeatureMetaFilter) {
-		denied := branch{suffix: "refused", vars: apisix.List(refused.cond), plugins: apisix.Plugins{pluginFaultInjection: x.refusal()}}
+		denied := branch{early: true, suffix: "refused", vars: apisix.List(refused.cond), plugins: apisix.Plugins{pluginFaultInjection: x.refusal()}}
 		return append([]branch{denied}, branches...)
 	}
 	id := x.commonAccess(refused.cond)

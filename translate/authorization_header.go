@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,6 +17,9 @@ func (x *accessCompiler) header(h *routepb.HeaderMatcher) predicate {
 	variable, ok := x.headerVariable(h.GetName())
 	if !ok {
 		return x.unknown("header " + strconv.Quote(h.GetName()) + ", as Envoy passes it to its filters,")
+	}
+	if slices.ContainsFunc(x.changed, func(name string) bool { return headerVariableName(name) == variable }) {
+		return x.unknown("header " + strconv.Quote(h.GetName()) + " once the token has been verified")
 	}
 	if !isSingleValue(variable) && !x.version.Has(apisix.FeatureHeaderLines) {
 		reportTooOld(x.report, apisix.FeatureHeaderLines, x.field, h.GetName())

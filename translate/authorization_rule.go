@@ -22,6 +22,10 @@ type accessCompiler struct {
 	// paths and hosts tell that a condition on the path or on the host was compiled: such a one is
 	// only right for requests that preconditions lets pass.
 	paths, hosts bool
+	// claims are conditions on tokens that the bridge evaluates; nil where what tokens say is not known.
+	claims *claims
+	// changed are headers that may be others once tokens have been verified.
+	changed []string
 }
 
 // refuses returns when an RBAC filter with these rules refuses a request.
@@ -176,6 +180,10 @@ func (x *accessCompiler) metadata(m *matcherpb.MetadataMatcher) predicate {
 		return x.unknown("metadata of filter " + strconv.Quote(m.GetFilter()))
 	case !x.chain.facts.verifiesTokens:
 		return constantly(m.GetInvert())
+	case x.claims != nil:
+		if p, ok := x.claims.holds(m); ok {
+			return p
+		}
 	}
 	return x.unknown("what a token says")
 }

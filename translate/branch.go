@@ -26,6 +26,8 @@ type branch struct {
 	upstream  *upstreamRef
 	timeout   *apisix.Timeout
 	websocket bool
+	// early tells that the branch answers requests for which nobody looks at a token.
+	early bool
 	// keepsPath tells that the part of the path that a wildcard matches must not be known by itself.
 	keepsPath bool
 	// extra are further upstreams that plugins of the branch refer to by id.

@@ -59,7 +59,7 @@ func isBeyondAPISIX(code Code) bool {
 // other chains. Filters without effect in APISIX have been reported.
 func passthroughCluster(d *chainDraft, hcm *http_connection_managerpb.HttpConnectionManager) string {
 	config := hcm.GetRouteConfig()
-	if len(d.restrictions) > 0 || len(d.accessFilters) > 0 || len(d.dormant) > 0 || d.plugins.rateLimitFilter != "" ||
+	if len(d.restrictions) > 0 || len(d.accessFilters) > 0 || d.tokens != nil || len(d.dormant) > 0 || d.plugins.rateLimitFilter != "" ||
 		len(config.GetRequestHeadersToAdd())+len(config.GetRequestHeadersToRemove())+len(config.GetResponseHeadersToAdd())+
 			len(config.GetResponseHeadersToRemove())+len(config.GetTypedPerFilterConfig())+len(config.GetRequestMirrorPolicies()) > 0 {
 		return ""

@@ -21,7 +21,7 @@ import (
 
 // A case is a txtar file: a comment, then
 //
-//	-- options.yaml --   profile (default mesh), apisix_version, node, allow_unenforced, certificates and authorities (by
+//	-- options.yaml --   profile (default mesh), apisix_version, node, allow_unenforced, internal, certificates and authorities (by
 //	                     name of a secret, with new keys each time; file-cert: and file-root: are in files),
 //	                     file_errors, capture (with numbers for it, and its
 //	                     table in what is wanted); may be left out
@@ -34,6 +34,8 @@ type caseOptions struct {
 	Node            string   `json:"node"`
 	AllowUnenforced []Code   `json:"allow_unenforced"`
 	InstanceIPs     []string `json:"instance_ips"`
+	// Internal is where the bridge answers APISIX.
+	Internal string `json:"internal"`
 	// Certificates are the DNS names of secrets with a certificate.
 	Certificates map[string][]string `json:"certificates"`
 	Authorities  []string            `json:"authorities"`
@@ -56,6 +58,9 @@ func (o caseOptions) options(tb testing.TB) Options {
 		if opts.APISIXVersion, err = apisix.ParseVersion(o.APISIXVersion); err != nil {
 			tb.Fatal(err)
 		}
+	}
+	if o.Internal != "" {
+		opts.Internal = netip.MustParseAddrPort(o.Internal)
 	}
 	for _, ip := range o.InstanceIPs {
 		opts.InstanceIPs = append(opts.InstanceIPs, netip.MustParseAddr(ip))

@@ -96,6 +96,8 @@ type Chain struct {
 	access []accessRule
 	// plugins are for all requests that are forwarded.
 	plugins chainPlugins
+	// authentication is how the tokens of requests are verified; nil where they are not.
+	authentication *Authentication
 	// streamIdleTimeout is the idle timeout of routes without one; 0 is none, which istiod asks for.
 	streamIdleTimeout time.Duration
 	// filters are the names of the HTTP filters; of those that are disabled unless a route enables
@@ -137,6 +139,10 @@ func (c *Chain) received() *Chain {
 func (c *Chain) equal(o *Chain) bool {
 	a, b := *c, *o
 	a.inline, b.inline = nil, nil
+	if (a.authentication == nil) != (b.authentication == nil) || a.authentication != nil && a.authentication.Key != b.authentication.Key {
+		return false
+	}
+	a.authentication, b.authentication = nil, nil
 	return reflect.DeepEqual(a, b) && proto.Equal(c.inline, o.inline)
 }
 

@@ -17,6 +17,8 @@ type chainPlugins struct {
 	rateLimit *limitReq
 	// grpcWeb tells that gRPC-Web requests are translated, on routes to what speaks gRPC.
 	grpcWeb bool
+	// tokens are about the tokens of requests; nil where nobody looks at them.
+	tokens *tokenPlugins
 	// accessLog is also for requests that are not forwarded.
 	accessLog *fileLogger
 	// rateLimitFilter is the name of the filter with the rate limit, by which routes have others;
@@ -69,6 +71,12 @@ func (p chainPlugins) onto(plugins apisix.Plugins) apisix.Plugins {
 	}
 	if p.rateLimit != nil {
 		out[pluginLimitReq] = p.rateLimit
+	}
+	if p.tokens != nil {
+		out[pluginForwardAuth] = p.tokens.auth
+		if p.tokens.refusal != nil {
+			out[pluginWorkflow] = p.tokens.refusal
+		}
 	}
 	if p.accessLog != nil {
 		out[pluginFileLogger] = p.accessLog

@@ -30,11 +30,11 @@ func withCORS(rx *routeContext, branches []branch) []branch {
 	allowed := rx.allowedOrigins(&policy, field)
 	var out []branch
 	if allowed != nil {
-		out = append(out, branch{}.with("preflight", apisix.List(append(isPreflight(), allowed)...),
+		out = append(out, branch{early: true}.with("preflight", apisix.List(append(isPreflight(), allowed)...),
 			pluginFaultInjection, faultInjection{Abort: &faultAbort{HTTPStatus: 200, Headers: preflightHeaders(&policy)}}))
 	}
 	if forward := policy.GetForwardNotMatchingPreflights(); forward != nil && !forward.GetValue() {
-		out = append(out, branch{}.with("preflight-refused", apisix.List(isPreflight()...),
+		out = append(out, branch{early: true}.with("preflight-refused", apisix.List(isPreflight()...),
 			pluginFaultInjection, faultInjection{Abort: &faultAbort{HTTPStatus: 200, Headers: refusedPreflightHeaders(&policy)}}))
 	}
 	for _, b := range branches {

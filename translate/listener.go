@@ -43,6 +43,8 @@ type chainDraft struct {
 	restrictions []restriction
 	// accessFilters have rules of access that are compiled for the profile.
 	accessFilters []accessFilter
+	// tokens is the filter that verifies tokens; nil where there is none, or where it is a restriction.
+	tokens *tokenFilter
 	// tls is the chain's TLS context; nil where it has none.
 	tls *serverTLS
 	// proxy is what the chain ends in, where that is neither HTTP nor TCP.
@@ -321,6 +323,9 @@ func (d *chainDraft) parseConnectionManager(hcm *http_connection_managerpb.HttpC
 	}
 	restrictions, dormant, access := inspectHTTPFilters(hcm, share)
 	d.restrictions, d.dormant, d.accessFilters = append(d.restrictions, restrictions...), dormant, access
+	if d.tokens = tokenFilterOf(hcm, options, share); d.tokens != nil {
+		d.restrictions = slices.DeleteFunc(d.restrictions, func(r restriction) bool { return r.field == d.tokens.field })
+	}
 	d.facts = requestFactsOf(hcm)
 	d.plugins = chainPluginsOf(hcm, options, share)
 	d.overridesALPN = slices.ContainsFunc(hcm.GetHttpFilters(), isALPNFilter)

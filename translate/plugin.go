@@ -6,10 +6,12 @@ import "meshbridge/translate/apisix"
 const (
 	pluginFaultInjection  = "fault-injection"
 	pluginFileLogger      = "file-logger"
+	pluginForwardAuth     = "forward-auth"
 	pluginGRPCWeb         = "grpc-web"
 	pluginLimitConn       = "limit-conn"
 	pluginLimitReq        = "limit-req"
 	pluginOpenTelemetry   = "opentelemetry"
+	pluginMocking         = "mocking"
 	pluginProxyMirror     = "proxy-mirror"
 	pluginProxyRewrite    = "proxy-rewrite"
 	pluginRedirect        = "redirect"
@@ -17,6 +19,7 @@ const (
 	pluginResponseRewrite = "response-rewrite"
 	pluginSkyWalking      = "skywalking"
 	pluginTrafficSplit    = "traffic-split"
+	pluginWorkflow        = "workflow"
 	pluginZipkin          = "zipkin"
 )
 
@@ -103,6 +106,48 @@ type limitConn struct {
 	// Policy is "local". By the letter of its schema, the plugin wants the settings of Redis where
 	// none is named.
 	Policy string `json:"policy,omitempty"`
+}
+
+// forwardAuth asks a service about the request. It refuses what the service refuses, and everything where
+// there is no answer. Headers of UpstreamHeaders that the answer lacks are removed from the request.
+type forwardAuth struct {
+	URI             string            `json:"uri"`
+	RequestHeaders  []string          `json:"request_headers"`
+	ExtraHeaders    map[string]string `json:"extra_headers"`
+	UpstreamHeaders []string          `json:"upstream_headers"`
+	ClientHeaders   []string          `json:"client_headers"`
+	StatusOnError   int               `json:"status_on_error"`
+	Timeout         int               `json:"timeout"` // milliseconds
+	KeepalivePool   int               `json:"keepalive_pool"`
+}
+
+// workflow runs the first action of the first rule whose case holds, behind forward-auth.
+type workflow struct {
+	Meta  *errorMeta     `json:"_meta,omitempty"`
+	Rules []workflowRule `json:"rules"`
+}
+
+// priorityOfAnswers lets mocking run behind workflow.
+const priorityOfAnswers = 900
+
+// mocking answers in the same phase as forward-auth. Body and header values are templates.
+type mocking struct {
+	Meta        orderMeta         `json:"_meta"`
+	Status      int               `json:"response_status"`
+	ContentType string            `json:"content_type"`
+	Body        string            `json:"response_example"`
+	Headers     map[string]string `json:"response_headers,omitempty"`
+	MarksItself bool              `json:"with_mock_header"`
+}
+
+// errorMeta has the body of a plugin's refusals.
+type errorMeta struct {
+	ErrorResponse string `json:"error_response"`
+}
+
+type workflowRule struct {
+	Case    apisix.Vars `json:"case,omitempty"`
+	Actions [][]any     `json:"actions"`
 }
 
 // answerStatus returns the plugins that answer a request with a status and an empty body.

@@ -233,14 +233,15 @@ func (x *routeCompiler) compileVirtualHost(v *routepb.VirtualHost) []compiledRou
 // toTLS is the only route of a virtual host that wants TLS.
 func (x *routeCompiler) toTLS(v *routepb.VirtualHost) compiledRoute {
 	c := x.terminal(v, "https", redirectToTLS())
-	refused, common, _ := x.accessOf(v, nil, x.reporter(virtualHostField(v), origin(v.GetMetadata())))
-	c.branches = x.lowerBranches(x.withAccess(c.branches, refused, common), x.reporter(virtualHostField(v), origin(v.GetMetadata())))
+	report := x.reporter(virtualHostField(v), origin(v.GetMetadata()))
+	access, _ := x.accessOf(v, nil, report)
+	c.branches = x.lowerBranches(x.withTokens(x.withAccess(c.branches, access), access, report), report)
 	return c
 }
 
 // redirectToTLS keeps the Host header as it is, port included, as Envoy does.
 func redirectToTLS() apisix.Plugins {
-	return apisix.Plugins{"redirect": map[string]any{"uri": "https://$http_host$real_request_uri", "ret_code": 301}}
+	return apisix.Plugins{pluginRedirect: redirect{URI: "https://$http_host$real_request_uri", Status: 301}}
 }
 
 func (x *routeCompiler) terminal(v *routepb.VirtualHost, what string, plugins apisix.Plugins) compiledRoute {
@@ -277,7 +278,7 @@ func (x *routeCompiler) compileRoute(v *routepb.VirtualHost, r *routepb.Route, f
 		return c
 	}
 	c.key = canonicalKey(x.chain.Key, x.config.GetName(), x.hostName(v), r.GetName(), c.match.fingerprint())
-	refused, common, restrictions := x.accessOf(v, r, report)
+	access, restrictions := x.accessOf(v, r, report)
 	restrictions = append(restrictions, restrictionsOfRoute(x.chain, x.config, v, r)...)
 	if denied := x.state.enforcement(restrictions, "the route", report); len(denied) > 0 {
 		c.branches = []branch{{plugins: answer(403)}}
@@ -299,7 +300,7 @@ func (x *routeCompiler) compileRoute(v *routepb.VirtualHost, r *routepb.Route, f
 		rx.mirror = x.state.mirrorHost
 	}
 	c.branches = compileAction(rx)
-	c.branches = x.lowerBranches(x.withChainPlugins(x.withAccess(c.branches, refused, common)), report)
+	c.branches = x.lowerBranches(x.withChainPlugins(x.withTokens(x.withAccess(c.branches, access), access, report)), report)
 	return c
 }
 

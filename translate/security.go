@@ -158,6 +158,10 @@ func restrictionsOfConfig(c *Chain, configs map[string]*anypb.Any, prefix string
 		if !slices.Contains(c.filters, name) {
 			continue // Envoy ignores configuration of filters that are not there
 		}
+		if t := c.plugins.tokens; t != nil && t.filter == name { // whatever it says, it is not what the chain asks for
+			out = append(out, restriction{codeUnenforcedJWT, prefix + `typed_per_filter_config["` + name + `"]`, `filter "` + name + `" for this route`})
+			continue
+		}
 		config, disabled := perFilterConfig(configs[name])
 		if disabled {
 			continue

@@ -182,6 +182,7 @@ func (s *State) Apply(in Input) Result {
 
 	var out Result
 	out.Put, out.Delete = s.objects.end()
+	out.AuthenticationsChanged = p.listeners
 	out.SlowStarts = p.slowStarts
 	out.Capture = p.captureChange()
 	if p.reported {

@@ -202,7 +202,7 @@ func (s *State) settle(c *Chain, d *chainDraft, siblings []*chainDraft, report, 
 		}
 		restrictions = slices.Concat(restrictions, more)
 	}
-	access, unenforced := s.compileAccess(c, d.accessFilters, shareAt)
+	access, unenforced := s.compileAccess(c, d, shareAt)
 	c.access = access
 	c.Denied = s.enforcement(slices.Concat(restrictions, unenforced), "every request of the chain", report)
 	if p.Captures() && d.passthrough != "" {

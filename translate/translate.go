@@ -74,6 +74,8 @@ type Result struct {
 	Delete []string
 	// DiagnosticsChanged tells whether State.Diagnostics differs from before the step.
 	DiagnosticsChanged bool
+	// AuthenticationsChanged tells that State.Authentications may differ from before the step.
+	AuthenticationsChanged bool
 	// SlowStarts are those of the clusters that the step compiled, sorted by cluster. A cluster
 	// that lost its slow start, or is gone, is listed without a Window.
 	SlowStarts []SlowStart

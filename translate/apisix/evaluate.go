@@ -27,6 +27,8 @@ type Options struct {
 	Router Router
 	// FallbackSNI is the name that stands for none in TLS handshakes (apisix.ssl.fallback_sni).
 	FallbackSNI string
+	// Ask stands for the services that forward-auth asks; nil is that none answers.
+	Ask func(AuthRequest) AuthAnswer
 }
 
 // Evaluator tells which route and upstream APISIX chooses for a request, and why. It models routes,

@@ -55,6 +55,7 @@ func (e *Evaluator) decide(d *Decision, entry *routeEntry, vars *requestVars) {
 		{"forward-auth", run.forwardAuth},       // access, 2002
 		{"workflow", run.workflow},              // access, 1006
 		{"traffic-split", run.trafficSplit},     // access, 966
+		{"mocking", run.mocking},                // access, 900 by its own _meta
 		{"grpc-web", run.grpcWeb},               // access, 505
 	}
 	for _, step := range steps {
@@ -191,13 +192,12 @@ func (p *pluginRun) cors(json.RawMessage) {
 	}
 }
 
-func (p *pluginRun) forwardAuth(json.RawMessage) {
-	p.note("forward-auth", "the authorization service is taken to allow the request")
-}
-
 func (p *pluginRun) workflow(config json.RawMessage) {
 	const name = "workflow"
 	var c struct {
+		Meta struct {
+			ErrorResponse string `json:"error_response"`
+		} `json:"_meta"`
 		Rules []struct {
 			Case    []any   `json:"case"`
 			Actions [][]any `json:"actions"`
@@ -219,6 +219,7 @@ func (p *pluginRun) workflow(config json.RawMessage) {
 		parameters, _ := rule.Actions[0][1].(map[string]any)
 		if code, ok := parameters["code"].(float64); ok && rule.Actions[0][0] == any("return") {
 			p.d.answer(name, int(code))
+			p.d.Body = c.Meta.ErrorResponse
 			return
 		}
 		p.note(name, fmt.Sprintf("the action %v is taken to let the request pass", rule.Actions[0][0]))

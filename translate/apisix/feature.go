@@ -73,6 +73,9 @@ const (
 	FeatureTemplateDefault
 	// FeatureLimitVariables are conn and burst of limit-conn as templates.
 	FeatureLimitVariables
+	// FeatureAuthClearsHeaders is that forward-auth removes the headers that the answer lacks. Before,
+	// what the client sent got to the upstream.
+	FeatureAuthClearsHeaders
 	// FeatureProxyBuffering is the plugin proxy-buffering.
 	FeatureProxyBuffering
 	// FeatureHeaderLists are lists as values of headers in proxy-rewrite.
@@ -123,6 +126,7 @@ func featureTable() []featureInfo {
 		{FeatureGRPCWebPath, 3, 15, "gRPC-Web on any route"},                                          // apisix/plugins/grpc-web.lua
 		{FeatureTemplateDefault, 3, 16, "dollar signs, and values for what is missing, in templates"}, // 12963
 		{FeatureLimitVariables, 3, 16, "variable limits of limit-conn"},                               // 12967
+		{FeatureAuthClearsHeaders, 3, 17, "removing headers by forward-auth"},                         // 13183
 		{FeatureProxyBuffering, 3, 17, "the plugin proxy-buffering"},                                  // apisix/plugins/proxy-buffering.lua
 		{FeatureHeaderLists, 3, 18, "several values of one header in proxy-rewrite"},                  // 13597
 	}

@@ -31,6 +31,7 @@ var pluginRules = sync.OnceValue(func() map[string]pluginRule {
 		"limit-conn":       {0, (*pluginValidation).limitConn},
 		"limit-count":      {0, nil},
 		"limit-req":        {0, (*pluginValidation).limitReq},
+		"mocking":          {0, (*pluginValidation).mocking},
 		"opentelemetry":    {0, (*pluginValidation).openTelemetry},
 		"prometheus":       {0, nil},
 		"proxy-buffering":  {FeatureProxyBuffering, nil},
@@ -468,6 +469,34 @@ func (v *pluginValidation) workflowAction(path string, action []any) {
 		code, ok := parameters["code"].(float64)
 		v.require(ok && code == float64(int(code)) && code >= 100 && code <= 599, path, "code must be a number from 100 to 599")
 	}
+}
+
+// mockingPriority is below which the plugin runs behind what may refuse the request. Its own priority is
+// that of an answer before everything.
+const mockingPriority = 1006
+
+func (v *pluginValidation) mocking() {
+	var c struct {
+		Meta struct {
+			Priority *int `json:"priority"`
+		} `json:"_meta"`
+		Status      *int              `json:"response_status"`
+		ContentType *string           `json:"content_type"`
+		Example     *string           `json:"response_example"`
+		Headers     map[string]string `json:"response_headers"`
+	}
+	if !v.decode(&c) {
+		return
+	}
+	v.require(c.Meta.Priority != nil && *c.Meta.Priority < mockingPriority, v.field("_meta.priority"), "must be below %d, so that what refuses requests runs first", mockingPriority)
+	v.require(c.Example != nil, v.field("response_example"), "is required")
+	if c.Status != nil {
+		v.within(v.field("response_status"), *c.Status, 100, 599)
+	}
+	if c.ContentType != nil {
+		v.oneOf(v.field("content_type"), *c.ContentType, "application/xml", "application/json", "text/plain", "text/html", "text/xml")
+	}
+	v.require(c.Headers == nil || len(c.Headers) > 0, v.field("response_headers"), "must not be empty")
 }
 
 func (v *pluginValidation) proxyMirror() {

@@ -74,6 +74,8 @@ func rules() map[translate.Code]rule {
 		"persistent_session_approximate":   {aboutEitherRoute, isStaleSession},
 
 		// Access that cannot be told exactly is refused.
+		"authentication_answer":     {aboutEitherRoute, isAnswer403},
+		"authentication_header":     {aboutEitherRoute, isAnswer403},
 		"authorization_header_name": {aboutChainOrRoute, isAnswer403},
 		"authorization_path":        {aboutChainOrRoute, refusesOddPath},
 		"authorization_unknown":     {aboutChainOrRoute, isAnswer403},

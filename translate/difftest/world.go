@@ -51,8 +51,16 @@ type entrance struct {
 	words      *vocabulary
 }
 
+// Verifier makes what answers APISIX about tokens.
+type Verifier func([]*translate.Authentication) func(apisix.AuthRequest) apisix.AuthAnswer
+
 // NewWorld translates a snapshot. name is for messages.
 func NewWorld(name string, snap *xds.Snapshot, options translate.Options) (*World, error) {
+	return NewWorldWith(name, snap, options, func([]*translate.Authentication) func(apisix.AuthRequest) apisix.AuthAnswer { return nil })
+}
+
+// NewWorldWith is NewWorld with somebody who verifies tokens.
+func NewWorldWith(name string, snap *xds.Snapshot, options translate.Options, verifier Verifier) (*World, error) {
 	state, _, err := translate.Translate(options, snap, translate.Inputs{})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -61,7 +69,7 @@ func NewWorld(name string, snap *xds.Snapshot, options translate.Options) (*Worl
 	if w.envoy, err = envoytest.New(snap); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if w.apisix, err = apisix.NewEvaluator(state.Objects(), apisix.Options{FallbackSNI: fallbackSNI}); err != nil {
+	if w.apisix, err = apisix.NewEvaluator(state.Objects(), apisix.Options{FallbackSNI: fallbackSNI, Ask: verifier(state.Authentications())}); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if refused := w.apisix.Refused(); len(refused) > 0 {

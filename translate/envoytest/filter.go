@@ -5,6 +5,7 @@ import (
 	routepb "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	corspb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	faultpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
+	jwtpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
 	rbacfilterpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	statefulpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/stateful_session/v3"
 	http_connection_managerpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -17,6 +18,7 @@ type httpFilter struct {
 	name, message string
 	disabled      bool
 	rules         *rbacpb.RBAC
+	jwt           *jwtpb.JwtAuthentication
 	fault         *faultpb.HTTPFault
 	session       *statefulpb.StatefulSession
 }
@@ -30,6 +32,7 @@ func newHTTPFilter(f *http_connection_managerpb.HttpFilter) *httpFilter {
 			out.message = "RBAC with a matcher tree"
 		}
 	}
+	out.jwt = decode[jwtpb.JwtAuthentication](config)
 	out.fault = decode[faultpb.HTTPFault](config)
 	out.session = decode[statefulpb.StatefulSession](config)
 	return out
@@ -78,8 +81,13 @@ func (s *Stream) runFilters() {
 			s.runSession(f, configs)
 		case "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb":
 			s.runGRPCWeb()
-		case "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
-			"envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
+		case "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication":
+			if len(configs) > 0 {
+				s.undecided("configuration of the JWT filter for a route")
+				return
+			}
+			s.runJWT(f.jwt)
+		case "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
 			"RBAC with a matcher tree":
 			s.decision.note("filter " + f.name + " is not evaluated")
 			s.decision.answer(Unknown, 0)

@@ -162,6 +162,7 @@ func New(ctx context.Context, c Config) (_ *Bridge, err error) {
 	}
 	b.metrics = newMetrics(b.registry)
 	b.pipeline = newPipeline(state, newWriter(b.store, c.Prefix, base, revisions.reserve, b.metrics, c.Logger), c.Logger, b.metrics)
+	b.verifyTokens()
 	if c.DNS != nil {
 		config := *c.DNS
 		config.Registerer, config.Logger = b.registry, logscope.Logger(c.Logger, logscope.DNS)

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"meshbridge/cmd/internal/authn"
 	"meshbridge/translate"
 	"meshbridge/xds"
 )
@@ -52,6 +53,7 @@ type pipeline struct {
 	feed    *captureFeed // nil without capture
 	// requests lets APISIX report requests; nil where they are not counted.
 	requests *requestFeed
+	tokens  *authn.Handler // nil without the internal port
 	// nameServer serves the workload's DNS; nil without one.
 	nameServer nameServer
 	lastGood   *lastGood // nil where nothing is kept
@@ -243,6 +245,9 @@ func (p *pipeline) translate(now time.Time, in translate.Input) translate.Result
 	}
 	result := p.state.Apply(in)
 	p.requests.prepare(now, &result, p.state.Chains())
+	if p.tokens != nil && result.AuthenticationsChanged {
+		p.tokens.Set(p.state.Authentications()) // before APISIX asks
+	}
 	p.ramps.observe(now, result.SlowStarts)
 	p.metrics.translated(time.Since(now))
 	p.feed.prepare(now, result.Capture)
