@@ -127,6 +127,10 @@ func (f *tokenFilter) read(hcm *http_connection_managerpb.HttpConnectionManager)
 			return why
 		}
 	}
+	if slices.ContainsFunc(slices.Collect(maps.Values(f.config.GetProviders())), func(p *jwtpb.JwtProvider) bool { return !p.GetForward() }) {
+		// A token may be where another provider's are.
+		f.changes = append(f.changes, slices.DeleteFunc(slices.Clone(f.sources), func(name string) bool { return name == "cookie" })...)
+	}
 	slices.Sort(f.sources)
 	slices.Sort(f.changes)
 	f.sources, f.changes = slices.Compact(f.sources), slices.Compact(f.changes)
@@ -186,9 +190,6 @@ func (f *tokenFilter) addProvider(p *jwtpb.JwtProvider) (why string) {
 	f.sources = append(f.sources, tokens...)
 	if len(p.GetFromCookies()) > 0 {
 		f.sources = append(f.sources, "cookie")
-	}
-	if !p.GetForward() {
-		f.changes = append(f.changes, tokens...)
 	}
 	if name := p.GetForwardPayloadHeader(); name != "" {
 		f.changes = append(f.changes, strings.ToLower(name))

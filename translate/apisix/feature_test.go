@@ -32,6 +32,7 @@ func TestValidationKnowsTheFloorOfEachFeature(t *testing.T) {
 		FeatureLimitPolicy:        pluginObject("limit-req", `{"policy":"local"}`),
 		FeatureAuthErrorStatus:    pluginObject("forward-auth", `{"uri":"http://a","status_on_error":403}`),
 		FeatureStreamRouteName:    stream(`"name":"a"`),
+		FeatureAuthClearsHeaders:  pluginObject("forward-auth", `{"uri":"http://a","upstream_headers":["a"]}`),
 		FeatureAuthExtraHeaders:   pluginObject("forward-auth", `{"uri":"http://a","extra_headers":{"a":"b"}}`),
 		FeatureStreamTrafficSplit: stream(`"plugins":{"traffic-split":{}}`),
 		FeatureLongNames:          route(`"name":"` + strings.Repeat("x", 101) + `"`),

@@ -620,6 +620,7 @@ func (v *pluginValidation) forwardAuth() {
 		Timeout *int              `json:"timeout"`
 		Method  *string           `json:"request_method"`
 		Extra   map[string]string `json:"extra_headers"`
+		Answer  []string          `json:"upstream_headers"`
 	}
 	if !v.decode(&c) {
 		return
@@ -637,5 +638,8 @@ func (v *pluginValidation) forwardAuth() {
 	}
 	if c.Extra != nil {
 		v.needs(v.field("extra_headers"), FeatureAuthExtraHeaders)
+	}
+	if c.Answer != nil {
+		v.needs(v.field("upstream_headers"), FeatureAuthClearsHeaders)
 	}
 }

@@ -239,6 +239,13 @@ func pluginCases() []validationCase {
 		bad("forward-auth", "status_on_error", `{"uri":"http://a","status_on_error":100}`),
 		bad("forward-auth", "request_method", `{"uri":"http://a","request_method":"PUT"}`),
 		since(Version{3, 13}, "forward-auth", "extra_headers", `{"uri":"http://a","extra_headers":{"a":"b"}}`),
+		since(Version{3, 16}, "forward-auth", "upstream_headers", `{"uri":"http://a","upstream_headers":["a"]}`),
+		ok("mocking", `{"_meta":{"priority":900},"response_example":"a","response_headers":{"a":"b"},"response_status":301,"content_type":"text/plain"}`),
+		bad("mocking", "_meta.priority", `{"response_example":"a"}`),
+		bad("mocking", "_meta.priority", `{"_meta":{"priority":1006},"response_example":"a"}`),
+		bad("mocking", "response_example", `{"_meta":{"priority":900}}`),
+		bad("mocking", "content_type", `{"_meta":{"priority":900},"response_example":"a","content_type":"image/png"}`),
+		bad("mocking", "response_headers", `{"_meta":{"priority":900},"response_example":"a","response_headers":{}}`),
 		since(Version{3, 16}, "proxy-buffering", "", `{"disable_proxy_buffering":true}`),
 	}
 }

@@ -81,7 +81,7 @@ func compare(o *outcome) []difference {
 	c := &comparison{outcome: o}
 	e, a := o.envoyDecision, o.apisixDecision
 	switch {
-	case e.Outcome == envoytest.Denied && a.Status == 403 && (e.Status == 403 || a.AnsweredBy != "forward-auth"):
+	case e.Outcome == envoytest.Denied && a.Status == 403 && (e.Status == 403 || a.AnsweredBy != pluginForwardAuth):
 		return nil // before the route counts, and by rules before tokens are looked at
 	case e.Outcome == envoytest.Forward && !o.forwards():
 		c.check(aspectAnswer, "", "forward to "+e.Cluster, strconv.Itoa(a.Status)+" from "+a.AnsweredBy)

@@ -33,11 +33,13 @@ const fallbackSNI = "no-sni.mesh"
 
 // World is a configuration as both sides have it.
 type World struct {
-	name        string
-	envoy       *envoytest.Evaluator
-	apisix      *apisix.Evaluator
-	entrances   []*entrance
-	unreached   int
+	name      string
+	envoy     *envoytest.Evaluator
+	apisix    *apisix.Evaluator
+	entrances []*entrance
+	unreached int
+	// verifies tells that there is somebody who verifies tokens.
+	verifies    bool
 	diagnostics []translate.Diagnostic
 	// upstreams has the names of upstreams by id.
 	upstreams map[string]string
@@ -69,7 +71,9 @@ func NewWorldWith(name string, snap *xds.Snapshot, options translate.Options, ve
 	if w.envoy, err = envoytest.New(snap); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if w.apisix, err = apisix.NewEvaluator(state.Objects(), apisix.Options{FallbackSNI: fallbackSNI, Ask: verifier(state.Authentications())}); err != nil {
+	ask := verifier(state.Authentications())
+	w.verifies = ask != nil
+	if w.apisix, err = apisix.NewEvaluator(state.Objects(), apisix.Options{FallbackSNI: fallbackSNI, Ask: ask}); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if refused := w.apisix.Refused(); len(refused) > 0 {
