@@ -70,7 +70,7 @@ func tokenFilterOf(hcm *http_connection_managerpb.HttpConnectionManager, options
 		return nil
 	}
 	f := &tokenFilter{name: found[0].GetName(), field: filterPath(found[0].GetName()), config: decode[jwtpb.JwtAuthentication](found[0].GetTypedConfig())}
-	why := ""
+	var why string
 	switch {
 	case f.config == nil || len(f.config.GetRules()) == 0 && f.config.GetFilterStateRules() == nil:
 		return nil // which is reported where it restricts anything

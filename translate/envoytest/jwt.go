@@ -15,10 +15,10 @@ const jwtFilter = "envoy.filters.http.jwt_authn"
 
 // Failures that are told apart by more than their text.
 const (
-	tokenMissing    = "Jwt is missing"
-	tokenOfNobody   = "Jwt issuer is not configured"
-	tokenOfAnother  = "Audiences in Jwt are not allowed"
-	tokenUnverified = "Jwt verification fails"
+	failureMissing   = "Jwt is missing"
+	failureIssuer    = "Jwt issuer is not configured"
+	failureAudience  = "Audiences in Jwt are not allowed"
+	failureSignature = "Jwt verification fails"
 )
 
 // jwtRun is one request on its way through the filter.
@@ -61,7 +61,7 @@ func (s *Stream) runJWT(config *jwtpb.JwtAuthentication) {
 		return
 	}
 	status := 401
-	if failure == tokenOfAnother {
+	if failure == failureAudience {
 		status = 403
 	}
 	s.decision.answer(Denied, status)
@@ -128,13 +128,13 @@ func (r *jwtRun) requireAny(list []*jwtpb.JwtRequirement) string {
 		return ""
 	}
 	// The last one that says something about a token, then the first that knows of one.
-	final := tokenMissing
+	final := failureMissing
 	for _, failure := range failures {
-		if failure != tokenMissing && failure != tokenOfNobody || final == tokenMissing {
+		if failure != failureMissing && failure != failureIssuer || final == failureMissing {
 			final = failure
 		}
 	}
-	if failed || missing && final == tokenMissing {
+	if failed || missing && final == failureMissing {
 		return ""
 	}
 	return final
@@ -143,7 +143,7 @@ func (r *jwtRun) requireAny(list []*jwtpb.JwtRequirement) string {
 func (r *jwtRun) requireProvider(p *jwtpb.JwtProvider, audiences []string) string {
 	tokens := r.tokens([]*jwtpb.JwtProvider{p})
 	if len(tokens) == 0 {
-		return tokenMissing
+		return failureMissing
 	}
 	if audiences == nil {
 		audiences = p.GetAudiences()
@@ -171,7 +171,7 @@ func (r *jwtRun) allowMissing() string {
 			if i < 0 { // or one for any issuer
 				i = slices.IndexFunc(all, func(p *jwtpb.JwtProvider) bool { return p.GetIssuer() == "" })
 			}
-			if wrong = tokenOfNobody; i >= 0 {
+			if wrong = failureIssuer; i >= 0 {
 				wrong = r.verify(t, all[i], all[i].GetAudiences())
 			}
 		}
@@ -273,7 +273,7 @@ func (r *jwtRun) verify(place jwtPlace, p *jwtpb.JwtProvider, audiences []string
 		return failure
 	}
 	if !slices.Contains(place.issuers, t.issuer()) && !slices.Contains(place.issuers, "") {
-		return tokenOfNobody
+		return failureIssuer
 	}
 	skew := float64(p.GetClockSkewSeconds())
 	if skew == 0 {
@@ -286,11 +286,11 @@ func (r *jwtRun) verify(place jwtPlace, p *jwtpb.JwtProvider, audiences []string
 	case t.number("exp") > 0 && now > t.number("exp")+skew:
 		return "Jwt is expired"
 	case p.GetSubjects() != nil && !r.MatchString(p.GetSubjects(), t.payload.GetFields()["sub"].GetStringValue()):
-		return tokenUnverified
+		return failureSignature
 	case len(audiences) > 0 && !slices.ContainsFunc(t.audiences(), func(a string) bool {
 		return slices.ContainsFunc(audiences, func(b string) bool { return bareURL(a) == bareURL(b) })
 	}):
-		return tokenOfAnother
+		return failureAudience
 	}
 	if failure := t.verifySignature(p.GetLocalJwks().GetInlineString()); failure != "" {
 		return failure

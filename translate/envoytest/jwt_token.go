@@ -6,7 +6,9 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"math/big"
+	"slices"
 	"strings"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -67,17 +69,14 @@ func (t *jwtToken) audiences() []string {
 
 // normalized is the payload with lists for claims that separate values by spaces.
 func (t *jwtToken) normalized(claims []string) *structpb.Struct {
-	out := &structpb.Struct{Fields: map[string]*structpb.Value{}}
-	for name, v := range t.payload.GetFields() {
-		out.Fields[name] = v
-	}
+	out := &structpb.Struct{Fields: maps.Clone(t.payload.GetFields())}
 	for _, name := range claims {
 		text, ok := out.GetFields()[name].GetKind().(*structpb.Value_StringValue)
 		if !ok {
 			continue
 		}
 		list := &structpb.ListValue{}
-		for _, part := range strings.Split(text.StringValue, " ") {
+		for part := range strings.SplitSeq(text.StringValue, " ") {
 			if part != "" {
 				list.Values = append(list.Values, structpb.NewStringValue(part))
 			}
@@ -108,7 +107,7 @@ func (t *jwtToken) verifySignature(jwks string) (failure string) {
 		if id != "" && k.ID != "" && id != k.ID || k.Algorithm != "" && k.Algorithm != algorithm {
 			continue
 		}
-		failure = tokenUnverified
+		failure = failureSignature
 		var key any
 		switch k.Kind {
 		case "oct":
@@ -117,7 +116,11 @@ func (t *jwtToken) verifySignature(jwks string) (failure string) {
 			key = &rsa.PublicKey{N: new(big.Int).SetBytes(jwkBytes(k.N)), E: int(new(big.Int).SetBytes(jwkBytes(k.E)).Int64())}
 		case "EC":
 			curve := map[string]elliptic.Curve{"P-256": elliptic.P256(), "P-384": elliptic.P384(), "P-521": elliptic.P521()}[k.Curve]
-			key = &ecdsa.PublicKey{Curve: curve, X: new(big.Int).SetBytes(jwkBytes(k.X)), Y: new(big.Int).SetBytes(jwkBytes(k.Y))}
+			public, err := ecdsa.ParseUncompressedPublicKey(curve, slices.Concat([]byte{4}, jwkBytes(k.X), jwkBytes(k.Y)))
+			if err != nil {
+				continue
+			}
+			key = public
 		}
 		if jwt.GetSigningMethod(algorithm).Verify(t.parts[0]+"."+t.parts[1], t.signature, key) == nil {
 			return ""

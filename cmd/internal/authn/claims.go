@@ -3,6 +3,7 @@ package authn
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	matcherpb "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
@@ -79,12 +80,7 @@ func newListTest(m *matcherpb.ListMatcher) (valueTest, error) {
 		return nil, err
 	}
 	return kindTest(func(v *structpb.Value_ListValue) bool {
-		for _, element := range v.ListValue.GetValues() {
-			if one(element) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(v.ListValue.GetValues(), one)
 	}), nil
 }
 
@@ -97,12 +93,7 @@ func newAnyTest(matchers []*matcherpb.ValueMatcher) (valueTest, error) {
 		}
 	}
 	return func(v *structpb.Value) bool {
-		for _, test := range tests {
-			if test(v) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(tests, func(test valueTest) bool { return test(v) })
 	}, nil
 }
 

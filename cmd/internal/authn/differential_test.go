@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -48,7 +46,7 @@ func TestTokensAndRulesAreEnvoys(t *testing.T) {
 	}
 	g := generator{Rand: rand.New(rand.NewPCG(*seed, 0)), signers: newSigners(t), strangers: newSigners(t), t: t}
 	total := difftest.NewReport()
-	for n := range 200 {
+	for n := range 80 {
 		report := difftest.NewReport()
 		w, chain, connection := g.world(fmt.Sprintf("seed %d, world %d", *seed, n))
 		for range 60 {
@@ -64,7 +62,7 @@ func TestTokensAndRulesAreEnvoys(t *testing.T) {
 	}
 	t.Log(total)
 	for _, o := range []envoytest.Outcome{envoytest.Forward, envoytest.Denied, envoytest.Redirect, envoytest.Preflight} {
-		if total.Outcomes[o] < 50 {
+		if total.Outcomes[o] < 20 {
 			t.Errorf("%d requests are %q: too few to say anything", total.Outcomes[o], o)
 		}
 	}
@@ -102,7 +100,7 @@ func (g generator) world(name string) (w *difftest.World, chain string, c envoyt
 		if len(list) != 1 {
 			g.t.Fatalf("%s: tokens are not verified: %v", name, listener)
 		}
-		return newAsked(list...).answer
+		return newAsked(list...).Ask
 	})
 	if err != nil {
 		g.t.Fatal(err)
@@ -117,25 +115,6 @@ func (g generator) world(name string) (w *difftest.World, chain string, c envoyt
 		}
 	}
 	return w, chain, c
-}
-
-// answer gives the model of APISIX the handler's answers.
-func (a asked) answer(q apisix.AuthRequest) apisix.AuthAnswer {
-	u, err := url.Parse(q.URI)
-	if err != nil {
-		return apisix.AuthAnswer{Status: 500}
-	}
-	r := httptest.NewRequest(http.MethodGet, u.Path, http.NoBody)
-	for name, value := range q.Headers {
-		r.Header.Set(name, value)
-	}
-	rec := httptest.NewRecorder()
-	a.mux.ServeHTTP(rec, r)
-	out := apisix.AuthAnswer{Status: rec.Code, Body: rec.Body.String(), Headers: map[string][]string{}}
-	for name, values := range rec.Header() {
-		out.Headers[strings.ToLower(name)] = values
-	}
-	return out
 }
 
 func (g generator) resource(name string, m proto.Message) *xds.Resource {
@@ -357,7 +336,7 @@ func (g generator) request(c envoytest.Connection) envoytest.Request {
 		Target: of(g, "/all", "/all", "/all/a", "/redirect", "/https/a", "/direct", "/gone", "/cors", "/cors", "/headers", "/rules", "/none"),
 	}
 	add := func(name, value string) { r.Headers = append(r.Headers, envoytest.Header{Name: name, Value: value}) }
-	if r.Method == "OPTIONS" && g.chance(80) {
+	if r.Method == http.MethodOptions && g.chance(80) {
 		add("origin", of(g, "http://o", "http://x"))
 		add("access-control-request-method", "GET")
 	}

@@ -17,6 +17,8 @@ import (
 // has routes with it.
 const keptFor = 10 * time.Minute
 
+const unknownConfiguration = "this configuration is not known"
+
 // Handler answers APISIX. Set may be called while it serves.
 type Handler struct {
 	log *slog.Logger
@@ -80,7 +82,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e, known := (*h.filters.Load())[r.PathValue("key")]
 	if !known {
 		h.requests.WithLabelValues("unknown").Inc()
-		http.Error(w, "this configuration is not known", http.StatusForbidden)
+		http.Error(w, unknownConfiguration, http.StatusForbidden)
 		return
 	}
 	v := e.filter.judge(newRequest(r.Header), h.now())

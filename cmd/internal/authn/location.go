@@ -78,7 +78,7 @@ func (l *locations) addHeader(p *jwtpb.JwtProvider, name, prefix string) {
 	name = http.CanonicalHeaderKey(name)
 	for i, h := range l.headers {
 		if h.name == name && h.prefix == prefix {
-			l.headers[i].issuers = append(h.issuers, p.GetIssuer())
+			l.headers[i].issuers = append(l.headers[i].issuers, p.GetIssuer())
 			return
 		}
 	}
@@ -88,7 +88,7 @@ func (l *locations) addHeader(p *jwtpb.JwtProvider, name, prefix string) {
 func addNamed(list []namedLocation, p *jwtpb.JwtProvider, name string) []namedLocation {
 	for i, n := range list {
 		if n.name == name {
-			list[i].issuers = append(n.issuers, p.GetIssuer())
+			list[i].issuers = append(list[i].issuers, p.GetIssuer())
 			return list
 		}
 	}

@@ -34,9 +34,11 @@ func (b *Bridge) serveExplain(w http.ResponseWriter, r *http.Request) {
 		writeText(w, http.StatusInternalServerError, err.Error()+"\n")
 		return
 	}
-	answer, err := explain.Explain(explain.World{
-		Profile: b.config.Translate.Profile, Chains: view.Chains, Objects: objects(prefix, all.KVs),
-	}, q)
+	world := explain.World{Profile: b.config.Translate.Profile, Chains: view.Chains, Objects: objects(prefix, all.KVs)}
+	if b.pipeline.tokens != nil {
+		world.Ask = b.pipeline.tokens.Ask
+	}
+	answer, err := explain.Explain(world, q)
 	if err != nil {
 		writeText(w, http.StatusBadRequest, err.Error()+"\n")
 		return

@@ -29,5 +29,8 @@ func (b *Bridge) openInternal(ctx context.Context) error {
 	b.internal = http.NewServeMux()
 	b.servers = append(b.servers, server{listener: l, handler: b.internal})
 	b.config.Logger.InfoContext(ctx, "serving internal", addressOf(l))
+	if here, err := isLoopback("listen", b.config.Listen); err == nil && !here {
+		b.config.Logger.WarnContext(ctx, "an APISIX on another host cannot ask on the internal port, and refuses what it would ask about: give --internal off", addressOf(l))
+	}
 	return nil
 }

@@ -6,12 +6,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
+	"meshbridge/cmd/internal/authn"
 	"meshbridge/cmd/internal/explain"
 	"meshbridge/translate"
 )
@@ -106,7 +109,9 @@ func ask(ctx context.Context, a *app, o explainOptions, q explain.Query) (explai
 	for _, r := range rejected {
 		fmt.Fprintf(a.stderr, "warning: %s: is left out [rejected]\n", r)
 	}
-	return explain.Explain(explain.World{Profile: profile, Chains: state.Chains(), Objects: state.Objects()}, q)
+	tokens := authn.New(slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	tokens.Set(state.Authentications())
+	return explain.Explain(explain.World{Profile: profile, Chains: state.Chains(), Objects: state.Objects(), Ask: tokens.Ask}, q)
 }
 
 func askBridge(ctx context.Context, admin string, q explain.Query) (explain.Answer, error) {

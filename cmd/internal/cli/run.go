@@ -88,7 +88,7 @@ over the environment, the environment over the file.`,
 	f.StringVar(&o.status, "status", "127.0.0.1:15021", "readiness `address|off`: /healthz/ready")
 	f.StringVar(&o.metrics, "metrics", "127.0.0.1:15020", "`address|off` for Prometheus (/metrics; with APISIX's and the application's: /stats/prometheus),\n"+
 		"the application's probes, /drain and /quitquitquit; PROXY_CONFIG's statusPort is the default where it is set")
-	f.StringVar(&o.internal, "internal", "127.0.0.1:15099", "loopback `address|off` where APISIX asks the bridge, and tells it of requests")
+	f.StringVar(&o.internal, "internal", defaultInternal, "loopback `address|off` where APISIX asks the bridge, and tells it of requests")
 	f.StringVar(&o.prefix, "prefix", "/apisix", "APISIX's etcd `prefix`")
 	f.StringVar(&o.stateDir, "state-dir", "", "`directory` for what must survive a restart: the revision ceiling")
 	f.DurationVar(&o.holdTimeout, "hold-timeout", 30*time.Second, "`duration` for which a request waits for the first world before it gets 503")
@@ -282,6 +282,9 @@ func discoveryTarget(address string) string {
 }
 
 // translationOptions say for which APISIX to translate.
+// defaultInternal is the address of the internal port, unless a flag says otherwise.
+const defaultInternal = "127.0.0.1:15099"
+
 type translationOptions struct {
 	apisixOptions
 	allowUnenforced []string

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -187,6 +188,7 @@ func translateFile(
 	if err != nil {
 		return nil, nil, nil, usageError{err}
 	}
+	options.Internal = netip.MustParseAddrPort(defaultInternal)
 	snapshot, rejected, err := xds.LoadFiles(path)
 	if err != nil {
 		return nil, nil, nil, err

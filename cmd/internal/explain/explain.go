@@ -32,6 +32,8 @@ type World struct {
 	Profile translate.Profile
 	Chains  []*translate.Chain
 	Objects iter.Seq[apisix.Object] // sorted by key
+	// Ask answers what APISIX asks about tokens; nil where nobody does.
+	Ask func(apisix.AuthRequest) apisix.AuthAnswer
 }
 
 // Answer is the explanation of a Query.
@@ -93,7 +95,7 @@ func Explain(w World, q Query) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	evaluator, err := apisix.NewEvaluator(w.Objects, apisix.Options{})
+	evaluator, err := apisix.NewEvaluator(w.Objects, apisix.Options{Ask: w.Ask})
 	if err != nil {
 		return Answer{}, err
 	}
