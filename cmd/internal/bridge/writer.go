@@ -19,8 +19,8 @@ import (
 const (
 	// routesAfter is the least time between upstreams and the routes that refer to them.
 	routesAfter = 50 * time.Millisecond
-	// garbageAfter is the least time between the last reference to an upstream and its removal:
-	// a request in flight resolves its upstream late.
+	// garbageAfter is the least time between the last reference to an upstream or a stream_route and its
+	// removal: a request in flight resolves its upstream late, and capture gets new listeners late.
 	garbageAfter = 30 * time.Second
 )
 
@@ -81,6 +81,10 @@ func (w *writer) add(now time.Time, r translate.Result) (revision int64, err err
 	}
 	for _, key := range r.Delete {
 		switch {
+		case isStreamRoute(key):
+			// Capture connects to its port until it has the listeners that no longer lead there.
+			delete(w.routes, key)
+			w.garbage[key] = now.Add(garbageAfter)
 		case isRoute(key):
 			w.routes[key] = nil
 			routes = true
@@ -201,4 +205,9 @@ func isGlobalRule(key string) bool {
 func isRoute(key string) bool {
 	kind, _, _ := apisix.ParseKey(key)
 	return kind == apisix.KindRoute || kind == apisix.KindStreamRoute
+}
+
+func isStreamRoute(key string) bool {
+	kind, _, _ := apisix.ParseKey(key)
+	return kind == apisix.KindStreamRoute
 }

@@ -199,6 +199,39 @@ func TestAnUpstreamThatIsWantedAgainStays(t *testing.T) {
 }
 
 // A route deleted and put again before its phase is one put, or nothing.
+// Capture is told of listeners after the routes. The soak test found connections that it passed on meanwhile
+// to a port whose stream_route was gone.
+func TestAStreamRouteOutlivesTheListenersThatLeadToIt(t *testing.T) {
+	w, h := testWriter(t)
+	now := time.Now()
+	add := func(at time.Duration, r translate.Result) {
+		t.Helper()
+		if _, err := w.add(now.Add(at), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(0, translate.Result{Put: []apisix.Object{object(apisix.KindStreamRoute, "t.a", "1")}})
+	if _, err := w.flush(now.Add(routesAfter)); err != nil {
+		t.Fatal(err)
+	}
+	h.next()
+	add(time.Second, translate.Result{Delete: []string{"stream_routes/t.a", "upstreams/u.a"}})
+	for _, step := range []struct {
+		after time.Duration
+		want  [][]string
+	}{
+		{time.Second + garbageAfter - 1, nil},
+		{time.Second + garbageAfter, [][]string{{"delete /apisix/upstreams/u.a", "delete /apisix/stream_routes/t.a"}}},
+	} {
+		if _, err := w.flush(now.Add(step.after)); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(step.want, h.next()); diff != "" {
+			t.Errorf("after %v (-want +got):\n%s", step.after, diff)
+		}
+	}
+}
+
 func TestDeleteAndCreateCollapse(t *testing.T) {
 	w, h := testWriter(t)
 	h.next()
