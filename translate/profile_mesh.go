@@ -9,10 +9,13 @@ import (
 // Variables with what capture says about a connection in the PROXY protocol header: the addresses,
 // and values of the custom range of types.
 const (
-	varChain        = "proxy_protocol_tlv_0xe0"
+	varChain        = ChainVariable
 	varPeerIdentity = "proxy_protocol_tlv_0xe1"
 	varCapturedSNI  = "proxy_protocol_tlv_0xe3"
 )
+
+// ChainVariable is what a route of profile mesh is guarded by: the chain of the connection.
+const ChainVariable = "proxy_protocol_tlv_0xe0"
 
 type meshProfile struct{}
 

@@ -269,6 +269,7 @@ func (p *pipeline) firstWorld(now time.Time) error {
 	p.world = p.latest.Snapshot
 	p.dirty = map[xds.Key]struct{}{} // walked at every step: do not keep the size of the world
 	p.dirtyUntil = time.Time{}
+	p.writer.serve(result.Capture.Listeners)
 	revision, err := p.writer.first(result.Put)
 	if err != nil {
 		return err

@@ -19,8 +19,9 @@ import (
 const (
 	// routesAfter is the least time between upstreams and the routes that refer to them.
 	routesAfter = 50 * time.Millisecond
-	// garbageAfter is the least time between the last reference to an upstream or a stream_route and its
-	// removal: a request in flight resolves its upstream late, and capture gets new listeners late.
+	// garbageAfter is the least time between the last reference to an upstream, or the end of a chain, and
+	// the removal of what was for it: a request in flight resolves its upstream late, and capture gets new
+	// listeners late.
 	garbageAfter = 30 * time.Second
 )
 
@@ -42,6 +43,7 @@ type writer struct {
 	routes    map[string][]byte    // phase 2: nil is a deletion
 	routesDue time.Time            // zero where routes is empty
 	garbage   map[string]time.Time // phase 3: when each key may go
+	served    served               // what capture is told of
 	revision  int64                // of the last commit
 }
 
@@ -68,7 +70,7 @@ func (w *writer) first(objects []apisix.Object) (revision int64, err error) {
 // where the first phase is empty.
 func (w *writer) add(now time.Time, r translate.Result) (revision int64, err error) {
 	first := map[string][]byte{}
-	routes := false
+	routes := w.serve(r.Capture.Listeners)
 	for _, o := range r.Put {
 		key := o.Key()
 		delete(w.garbage, key)
@@ -81,12 +83,8 @@ func (w *writer) add(now time.Time, r translate.Result) (revision int64, err err
 	}
 	for _, key := range r.Delete {
 		switch {
-		case isStreamRoute(key):
-			// Capture connects to its port until it has the listeners that no longer lead there.
-			delete(w.routes, key)
-			w.garbage[key] = now.Add(garbageAfter)
 		case isRoute(key):
-			w.routes[key] = nil
+			w.leave(now, key)
 			routes = true
 		case isSSL(key), isGlobalRule(key):
 			first[key] = nil

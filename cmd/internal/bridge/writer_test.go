@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -230,6 +231,55 @@ func TestAStreamRouteOutlivesTheListenersThatLeadToIt(t *testing.T) {
 			t.Errorf("after %v (-want +got):\n%s", step.after, diff)
 		}
 	}
+}
+
+// Connections that came by a chain that is gone go on, and capture hears of it late.
+func TestRoutesOutliveTheirChainAndNotTheirHost(t *testing.T) {
+	w, h := testWriter(t)
+	start := time.Now()
+	guarded := func(id, chain string) apisix.Object {
+		return object(apisix.KindRoute, id, `{"vars":[["`+translate.ChainVariable+`","==","`+chain+`"]]}`)
+	}
+	table := func(keys ...string) translate.CaptureChange {
+		l := &translate.Listener{}
+		for _, k := range keys {
+			l.Chains = append(l.Chains, &translate.FilterChain{Key: k})
+		}
+		return translate.CaptureChange{Listeners: []*translate.Listener{l}}
+	}
+	step := func(at time.Duration, r translate.Result, want ...string) {
+		t.Helper()
+		if _, err := w.add(start.Add(at), r); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.flush(start.Add(at)); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, events := range h.next() {
+			for _, e := range events {
+				verb, rest, _ := strings.Cut(e, " ")
+				key, _, _ := strings.Cut(rest, " ")
+				got = append(got, verb+" "+key)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("at %v (-want +got):\n%s", at, diff)
+		}
+	}
+	h.next()
+	step(0, translate.Result{
+		Put:     []apisix.Object{guarded("r.a1", "a"), guarded("r.a2", "a"), guarded("r.b1", "b"), guarded("r.b2", "b")},
+		Capture: table("a", "b"),
+	}, "put /apisix/routes/r.a1", "put /apisix/routes/r.a2", "put /apisix/routes/r.b1", "put /apisix/routes/r.b2")
+	// A host goes at once, a chain does not.
+	step(time.Second, translate.Result{Delete: []string{"routes/r.a1", "routes/r.a2", "routes/r.b1"}, Capture: table("b")},
+		"delete /apisix/routes/r.b1")
+	// What is left of a chain that is back must not be more than it has.
+	step(2*time.Second, translate.Result{Put: []apisix.Object{guarded("r.a1", "a")}, Capture: table("a", "b")},
+		"delete /apisix/routes/r.a2")
+	step(3*time.Second, translate.Result{Delete: []string{"routes/r.a1"}, Capture: table("b")})
+	step(3*time.Second+garbageAfter, translate.Result{}, "delete /apisix/routes/r.a1")
 }
 
 func TestDeleteAndCreateCollapse(t *testing.T) {
