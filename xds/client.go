@@ -146,13 +146,15 @@ func (c *Client) Run(ctx context.Context, deliver func(Update)) error {
 		}
 		c.lost(err)
 		c.metrics.reconnects.Inc()
+		why := cause(err)
+		c.metrics.terminations.WithLabelValues(why.reason).Inc()
 		if answered && time.Since(started) >= healthyAfter*c.config.Backoff.Base {
 			failures = 0
 		}
 		wait := c.config.Backoff.wait(failures)
 		failures++
-		c.logger.LogAttrs(ctx, c.outage.failed(time.Now(), cause(err)), "no configuration from istiod, keeping the last",
-			slog.String("target", c.config.Address), slog.String("cause", cause(err)),
+		c.logger.LogAttrs(ctx, c.outage.failed(time.Now(), why.text), "no configuration from istiod, keeping the last",
+			slog.String("target", c.config.Address), slog.String("cause", why.text),
 			slog.Any("error", err), slog.Duration("retry_in", wait))
 		timer.Reset(wait)
 	}
@@ -219,6 +221,12 @@ func (c *Client) report(ctx context.Context, r response, o outcome) {
 	c.metrics.pushes.WithLabelValues(short).Inc()
 	c.metrics.lastPush.Set(float64(at.UnixMilli()) / 1000)
 	c.metrics.connected.Set(1)
+	if len(o.update.Changed) > 0 {
+		c.metrics.lastUpdate.WithLabelValues(short).Set(float64(at.UnixMilli()) / 1000)
+	}
+	for url := range c.cache.types {
+		c.metrics.resources.WithLabelValues(ShortType(url)).Set(float64(c.cache.snapshot.Len(url)))
+	}
 	if c.board.answered(r, o, c.versions[r.typeURL], c.cache) {
 		c.logger.LogAttrs(ctx, slog.LevelInfo, "connected to istiod",
 			append([]slog.Attr{slog.String("target", c.config.Address)}, c.outage.over(at)...)...)
@@ -267,19 +275,24 @@ func (c *Client) dial(ctx context.Context) (variant, io.Closer, error) {
 	return stream, conn, nil
 }
 
-// cause says in a few words what an operator should look at.
-func cause(err error) string {
+// termination is why a stream ended.
+type termination struct {
+	reason string // as metrics have it
+	text   string // what an operator should look at
+}
+
+func cause(err error) termination {
 	switch status.Code(err) {
 	case codes.Unauthenticated, codes.PermissionDenied:
-		return "istiod refuses this identity"
+		return termination{"refused", "istiod refuses this identity"}
 	case codes.Unavailable:
-		return "istiod cannot be reached or is not ready"
+		return termination{"unreachable", "istiod cannot be reached or is not ready"}
 	case codes.ResourceExhausted:
-		return "a message is larger than allowed"
+		return termination{"oversize", "a message is larger than allowed"}
 	default:
 		if errors.Is(err, io.EOF) {
-			return "istiod ended the stream"
+			return termination{"closed", "istiod ended the stream"}
 		}
-		return "the stream failed"
+		return termination{"failed", "the stream failed"}
 	}
 }

@@ -7,11 +7,14 @@ import (
 )
 
 type metrics struct {
-	connected  prometheus.Gauge
-	pushes     *prometheus.CounterVec
-	rejects    *prometheus.CounterVec
-	reconnects prometheus.Counter
-	lastPush   prometheus.Gauge
+	connected    prometheus.Gauge
+	pushes       *prometheus.CounterVec
+	rejects      *prometheus.CounterVec
+	reconnects   prometheus.Counter
+	terminations *prometheus.CounterVec
+	lastPush     prometheus.Gauge
+	lastUpdate   *prometheus.GaugeVec
+	resources    *prometheus.GaugeVec
 }
 
 func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
@@ -33,6 +36,18 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 			Namespace: namespace, Subsystem: subsystem, Name: "reconnects_total",
 			Help: "Streams and attempts to connect that ended, each followed by another.",
 		}),
+		terminations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "connection_terminations_total",
+			Help: "Streams and attempts to connect that ended, by reason: refused (istiod does not accept the identity), unreachable, oversize (a message), closed (by istiod, in order) or failed.",
+		}, []string{"reason"}),
+		lastUpdate: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "last_update_timestamp_seconds",
+			Help: "When a response last changed something, in Unix time, by type.",
+		}, []string{"type"}),
+		resources: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: namespace, Subsystem: subsystem, Name: "resources",
+			Help: "Resources that are known, by type.",
+		}, []string{"type"}),
 		lastPush: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: namespace, Subsystem: subsystem, Name: "last_push_timestamp_seconds",
 			Help: "When the last response arrived, in Unix time.",
@@ -41,7 +56,9 @@ func newMetrics(registerer prometheus.Registerer) (*metrics, error) {
 	if registerer == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.connected, m.pushes, m.rejects, m.reconnects, m.lastPush} {
+	for _, c := range []prometheus.Collector{
+		m.connected, m.pushes, m.rejects, m.reconnects, m.terminations, m.lastPush, m.lastUpdate, m.resources,
+	} {
 		if err := registerer.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

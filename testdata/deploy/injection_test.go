@@ -3,7 +3,6 @@ package deploy
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -11,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"istio.io/istio/operator/pkg/helm"
@@ -78,9 +78,12 @@ func newIstiod(t *testing.T, set ...string) istiod {
 func (i istiod) inject(t *testing.T, app string, annotations map[string]string) (string, error) {
 	t.Helper()
 	var d appsv1.Deployment
-	if err := yaml.UnmarshalStrict([]byte(read(t, filepath.Join("testdata/apps", app+".yaml"))), &d); err != nil {
-		t.Fatal(err)
-	}
+	decode(t, read(t, filepath.Join("testdata/apps", app+".yaml")), &d)
+	return i.injectInto(t, d, annotations)
+}
+
+func (i istiod) injectInto(t *testing.T, d appsv1.Deployment, annotations map[string]string) (string, error) {
+	t.Helper()
 	if d.Spec.Template.Annotations == nil {
 		d.Spec.Template.Annotations = map[string]string{}
 	}
@@ -124,7 +127,10 @@ func TestInjectedPods(t *testing.T) {
 		{"hello-cni", "hello", cni, map[string]string{nativeSidecar: "true"}},
 		{"hello-hold", "hello", holding, map[string]string{nativeSidecar: "false"}},
 		{"probes", "probes", plain, map[string]string{nativeSidecar: "false"}},
-		{"probes-rewritten", "probes", plain, map[string]string{nativeSidecar: "true", "sidecar.istio.io/rewriteAppHTTPProbers": "true"}},
+		{"probes-native", "probes", plain, map[string]string{nativeSidecar: "true"}},
+		{"probes-kept", "probes", plain, map[string]string{
+			nativeSidecar: "false", "sidecar.istio.io/rewriteAppHTTPProbers": "false", "prometheus.istio.io/merge-metrics": "false",
+		}},
 		{"annotations", "hello", plain, map[string]string{
 			nativeSidecar:                                      "false",
 			"meshbridge/image":                                 "registry.internal/mesh/bridge@sha256:" + strings.Repeat("0", 64),
@@ -150,9 +156,7 @@ func TestInjectedPods(t *testing.T) {
 				golden(t, "injection/"+kind+"/"+c.name, out)
 
 				var d appsv1.Deployment
-				if err := yaml.UnmarshalStrict([]byte(out), &d); err != nil {
-					t.Fatalf("Kubernetes would refuse it: %v", err)
-				}
+				decode(t, out, &d)
 				pod := d.Spec.Template
 				checkPod(t, &pod)
 				checkSidecar(t, &pod, c.annotations[nativeSidecar] == "true")
@@ -199,44 +203,43 @@ func TestInjectionRefusesWhatIsNotSupported(t *testing.T) {
 }
 
 func TestTheApplicationIsHeldUntilTheBridgeIsReady(t *testing.T) {
-	out, err := newIstiod(t, "spec.values.global.proxy.holdApplicationUntilProxyStarts=true").
-		inject(t, "hello", map[string]string{templates: "sidecar,meshbridge", nativeSidecar: "false"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var d appsv1.Deployment
-	if err := yaml.UnmarshalStrict([]byte(out), &d); err != nil {
-		t.Fatal(err)
-	}
-	containers := d.Spec.Template.Spec.Containers
-	if containers[0].Name != inject.ProxyContainerName {
-		t.Fatalf("containers start in the order %v", names(containers))
-	}
-	command := containers[0].Lifecycle.PostStart.Exec.Command
-	if _, err := exec.LookPath(command[0]); err != nil {
-		t.Skip(err)
-	}
-
-	asked := 0
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if asked++; r.URL.Path != "/healthz/ready" || asked < 3 {
-			w.WriteHeader(http.StatusServiceUnavailable)
+	for _, selected := range []string{"sidecar,meshbridge", "meshbridge-full"} {
+		out, err := newIstiod(t, "spec.values.global.proxy.holdApplicationUntilProxyStarts=true").
+			inject(t, "hello", map[string]string{templates: selected, nativeSidecar: "false"})
+		if err != nil {
+			t.Fatal(err)
 		}
-		_, _ = io.WriteString(w, "\n")
-	}))
-	defer server.Close()
-	script := strings.ReplaceAll(command[2], "127.0.0.1/15021", strings.ReplaceAll(server.Listener.Addr().String(), ":", "/"))
-	if out, err := exec.CommandContext(t.Context(), command[0], command[1], script).CombinedOutput(); err != nil || len(out) > 0 {
-		t.Errorf("the script: %v\n%s", err, out)
+		var d appsv1.Deployment
+		decode(t, out, &d)
+		containers := d.Spec.Template.Spec.Containers
+		if containers[0].Name != inject.ProxyContainerName {
+			t.Fatalf("%s: containers start in the order %v", selected, names(containers))
+		}
+		var asked atomic.Int32
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if n := asked.Add(1); r.URL.Path != "/healthz/ready" || n < 3 {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+		}))
+		command := containers[0].Lifecycle.PostStart.Exec.Command
+		if command[0] != "meshbridge" {
+			t.Fatalf("%s: the command is %q", selected, command)
+		}
+		args := append(command[1:], "--url", server.URL+"/healthz/ready", "--period", "10ms")
+		if out, err := exec.CommandContext(t.Context(), meshbridge(t), args...).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", selected, err, out)
+		}
+		if n := asked.Load(); n != 3 {
+			t.Errorf("%s: it asked %d times, want until the third answer, which is 200", selected, n)
+		}
+		server.Close()
 	}
-	if asked != 3 {
-		t.Errorf("it asked %d times, want until the third answer, which is 200", asked)
-	}
+}
 
-	server.Close()
-	impatient := strings.ReplaceAll(strings.ReplaceAll(script, "{1..120}", "{1..2}"), "sleep 0.5", "sleep 0.01")
-	if err := exec.CommandContext(t.Context(), command[0], command[1], impatient).Run(); err == nil {
-		t.Error("the script succeeds although nothing listens")
+func decode(t *testing.T, text string, d *appsv1.Deployment) {
+	t.Helper()
+	if err := yaml.UnmarshalStrict([]byte(text), d); err != nil {
+		t.Fatalf("Kubernetes would refuse it: %v", err)
 	}
 }
 

@@ -61,7 +61,8 @@ type Config struct {
 	// resources from files there may be neither.
 	Node   *corepb.Node
 	Istiod string
-	// TokenFile has the token that istiod is shown, for the status page; empty where it is shown none.
+	// TokenFile has the token that istiod is shown, which is looked at for when it expires; empty where it is
+	// shown none.
 	TokenFile string
 	// Prefix is APISIX's etcd prefix, for example "/apisix".
 	Prefix string
@@ -136,7 +137,10 @@ func New(ctx context.Context, c Config) (_ *Bridge, err error) {
 		config: c, started: time.Now(), registry: prometheus.NewRegistry(),
 		lifecycle: newLifecycle(c.Lifecycle, c.Logger),
 	}
-	b.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	b.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(c.Version))
+	if c.TokenFile != "" {
+		b.registry.MustRegister(tokenExpiry(c.TokenFile))
+	}
 
 	defer func() {
 		if err != nil {
@@ -249,6 +253,7 @@ func (b *Bridge) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	b.registry.MustRegister(newStoreCollector(b.store, b.gateway))
 	for _, s := range []struct {
 		name, address string
 		server        func() server

@@ -24,14 +24,21 @@ func (p *pipeline) noteCertificates(now time.Time, r translate.Result) {
 		if !ok {
 			continue
 		}
-		p.metrics.expiry.WithLabelValues(o.ID).Set(float64(expiry.Unix()))
+		p.expiries[o.ID] = expiry
 		if !now.Before(expiry) {
 			p.log.Warn("certificate has expired", slog.String("resource", o.Key()), slog.Time("expiry", expiry))
 		}
 	}
 	for _, key := range r.Delete {
 		if kind, id, _ := apisix.ParseKey(key); kind == apisix.KindSSL {
-			p.metrics.expiry.DeleteLabelValues(id)
+			delete(p.expiries, id)
 		}
 	}
+	first := 0.0
+	for _, at := range p.expiries {
+		if t := float64(at.Unix()); first == 0 || t < first {
+			first = t
+		}
+	}
+	p.metrics.expiry.Set(first)
 }

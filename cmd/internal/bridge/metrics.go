@@ -1,11 +1,14 @@
 package bridge
 
 import (
+	"runtime"
+	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"meshbridge/translate"
+	"meshbridge/translate/apisix"
 	"meshbridge/xds"
 )
 
@@ -20,7 +23,9 @@ type metrics struct {
 	lastUpdate  prometheus.Gauge
 	rejected    prometheus.Gauge
 	diagnostics *prometheus.GaugeVec
-	expiry      *prometheus.GaugeVec
+	objects     *prometheus.GaugeVec
+	push        prometheus.Histogram
+	expiry      prometheus.Gauge
 	stale       prometheus.Gauge
 }
 
@@ -56,17 +61,25 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		diagnostics: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "meshbridge_diagnostics", Help: "Diagnostics of the current translation.",
 		}, []string{"code", "severity"}),
-		expiry: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		objects: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "meshbridge_translate_objects", Help: "Objects of the bridge in the store, by APISIX's name of their kind.",
+		}, []string{"kind"}),
+		push: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "meshbridge_push_duration_seconds",
+			Help:    "Time from when a change was received until all that it leads to was committed, waiting for others that it needs included.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2.5, 14),
+		}),
+		expiry: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "meshbridge_certificate_expiry_timestamp_seconds",
-			Help: "When the certificate that an ssl object presents to clients expires, as Unix time.",
-		}, []string{"ssl"}),
+			Help: "When the first of the certificates that are presented to clients expires, as Unix time; 0 where there is none.",
+		}),
 		stale: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "meshbridge_world_stale",
 			Help: "1 while what is served is the last good state of an earlier process.",
 		}),
 	}
 	r.MustRegister(m.startup, m.updates, m.translation, m.commits, m.events, m.revision, m.lastUpdate, m.rejected, m.diagnostics,
-		m.expiry, m.stale)
+		m.objects, m.push, m.expiry, m.stale)
 	return m
 }
 
@@ -84,9 +97,48 @@ func (m *metrics) committed(objects int, revision int64) {
 	m.revision.Set(float64(revision))
 }
 
+// stored is told what becomes of an object.
+func (m *metrics) stored(key string, change float64) {
+	if kind, _, ok := apisix.ParseKey(key); ok {
+		m.objects.WithLabelValues(string(kind)).Add(change)
+	}
+}
+
 func (m *metrics) diagnosed(all []translate.Diagnostic) {
 	m.diagnostics.Reset()
 	for _, d := range all {
 		m.diagnostics.WithLabelValues(string(d.Code), string(d.Severity)).Inc()
 	}
+}
+
+// buildInfo is a metric of what runs.
+func buildInfo(version string) prometheus.Collector {
+	revision := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, setting := range info.Settings {
+			if setting.Key == "vcs.revision" {
+				revision = setting.Value
+			}
+		}
+	}
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "meshbridge_build_info", Help: "1 for the version, the revision of its source, and that of Go.",
+		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go_version": runtime.Version()},
+	})
+	g.Set(1)
+	return g
+}
+
+// tokenExpiry is a metric of the token in a file, which is read when the metric is.
+func tokenExpiry(file string) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "meshbridge_xds_token_expiry_timestamp_seconds",
+		Help: "When the token for istiod expires, as Unix time; 0 where it cannot be read or does not say.",
+	}, func() float64 {
+		expiry, err := xds.TokenExpiry(file)
+		if err != nil || expiry.IsZero() {
+			return 0
+		}
+		return float64(expiry.Unix())
+	})
 }

@@ -67,6 +67,8 @@ type pipeline struct {
 	dirtyUntil  time.Time             // when the debounce ends; zero where nothing waits
 	waitedSince map[xds.Key]time.Time // when each pending resource was first waited for
 	started     bool                  // the first world is committed
+	expiries    map[string]time.Time  // of certificates, by id
+	since       time.Time             // when the oldest change came that is not all committed; zero for none
 }
 
 func newPipeline(state *translate.State, w *writer, log *slog.Logger, m *metrics) *pipeline {
@@ -75,6 +77,7 @@ func newPipeline(state *translate.State, w *writer, log *slog.Logger, m *metrics
 		ready: make(chan struct{}), inbox: newMailbox(), names: newNames(nil), ramps: newRamps(),
 		files: newFiles(state, log),
 		dirty: map[xds.Key]struct{}{}, waitedSince: map[xds.Key]time.Time{},
+		expiries: map[string]time.Time{},
 	}
 }
 
@@ -118,6 +121,9 @@ func (p *pipeline) receive(now time.Time) {
 			continue // which nothing that is translated depends on
 		}
 		p.dirty[k] = struct{}{}
+		if p.since.IsZero() && !u.Stale {
+			p.since = u.Received
+		}
 		if p.immediate(k, u.Snapshot) {
 			continue
 		}
@@ -205,12 +211,23 @@ func (p *pipeline) step(now time.Time) error {
 	}
 	p.publish(now, revision, false)
 	if len(p.dirty) == 0 {
+		if p.writer.routesDue.IsZero() {
+			p.notePush()
+		}
 		p.names.settle(now, p.latest.Snapshot)
 		p.files.settle()
 		p.settle()
 		p.lastGood.settle(p, now)
 	}
 	return nil
+}
+
+// notePush measures how long what was received took to be committed.
+func (p *pipeline) notePush() {
+	if !p.since.IsZero() {
+		p.metrics.push.Observe(time.Since(p.since).Seconds())
+		p.since = time.Time{}
+	}
 }
 
 // resolved commits the upstreams of names that resolve differently, at once like endpoints.
@@ -285,6 +302,7 @@ func (p *pipeline) firstWorld(now time.Time) error {
 		slog.Int("diagnostics", len(p.view.Load().Diagnostics)),
 		slog.Duration("since_received", time.Since(p.latest.Received)))
 	close(p.ready)
+	p.notePush()
 	p.settle()
 	p.lastGood.settle(p, now)
 	return nil

@@ -159,9 +159,13 @@ func (w *writer) commit(changes map[string][]byte) (int64, error) {
 		changed = append(changed, console.Change{Key: key, Before: w.committed[key], After: changes[key]})
 		if value := changes[key]; value != nil {
 			ops = append(ops, store.Op{Put: &store.PutOp{Key: full, Value: value}})
+			if _, have := w.committed[key]; !have {
+				w.metrics.stored(key, 1)
+			}
 			w.committed[key] = value
 		} else {
 			ops = append(ops, store.Op{Delete: &store.DeleteOp{Key: full}})
+			w.metrics.stored(key, -1)
 			delete(w.committed, key)
 		}
 	}

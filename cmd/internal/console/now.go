@@ -1,16 +1,11 @@
 package console
 
 import (
-	"bytes"
 	"cmp"
-	"errors"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/golang-jwt/jwt/v5"
 
 	"meshbridge/gateway"
 	"meshbridge/translate/apisix"
@@ -173,7 +168,7 @@ func (s *Server) expiries(now time.Time) []expiry {
 		list = append(list, e)
 	}
 	if s.config.TokenFile != "" {
-		until, err := tokenExpiry(s.config.TokenFile)
+		until, err := xds.TokenExpiry(s.config.TokenFile)
 		e := expiry{What: "token for istiod", Detail: s.config.TokenFile, Until: until, Soon: soon(now, until)}
 		if err != nil {
 			e.Detail, e.Soon = err.Error(), true
@@ -184,22 +179,6 @@ func (s *Server) expiries(now time.Time) []expiry {
 }
 
 func soon(now, until time.Time) bool { return !until.IsZero() && until.Sub(now) < 6*time.Minute }
-
-// tokenExpiry reads when a JWT ends; zero is never. It is not verified: that is for istiod.
-func tokenExpiry(file string) (time.Time, error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return time.Time{}, err
-	}
-	var claims jwt.RegisteredClaims
-	if _, _, err := jwt.NewParser().ParseUnverified(string(bytes.TrimSpace(text)), &claims); err != nil {
-		return time.Time{}, errors.New(file + " holds no JWT")
-	}
-	if claims.ExpiresAt == nil {
-		return time.Time{}, nil
-	}
-	return claims.ExpiresAt.Time, nil
-}
 
 func (s *Server) worker(r *http.Request) workerView {
 	if s.config.Worker == nil {
