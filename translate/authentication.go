@@ -479,7 +479,7 @@ func (x *routeCompiler) withRefusal(b branch, later verdict) branch {
 
 // refused is the branch with nothing but a refusal.
 func (b branch) refused() branch {
-	return branch{suffix: b.suffix, vars: b.vars, plugins: answer(403)}
+	return branch{suffix: b.suffix, vars: b.vars, plugins: answer(403), denies: true}
 }
 
 // answersEarly tells whether plugins answer, other than with an error, before tokens are verified.

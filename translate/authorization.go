@@ -277,11 +277,11 @@ func (x *routeCompiler) withAccess(branches []branch, access routeAccess) []bran
 	case refused.never():
 		return branches
 	case refused.always():
-		return []branch{{early: true, plugins: apisix.Plugins{pluginFaultInjection: x.refusal()}}}
+		return []branch{{early: true, plugins: apisix.Plugins{pluginFaultInjection: x.refusal()}, denies: true}}
 	}
 	answers := slices.ContainsFunc(branches, func(b branch) bool { return b.plugins[pluginFaultInjection] != nil })
 	if answers || !common || !x.state.options.APISIXVersion.Has(apisix.FeatureMetaFilter) {
-		denied := branch{early: true, suffix: "refused", vars: apisix.List(refused.cond), plugins: apisix.Plugins{pluginFaultInjection: x.refusal()}}
+		denied := branch{early: true, suffix: "refused", vars: apisix.List(refused.cond), plugins: apisix.Plugins{pluginFaultInjection: x.refusal()}, denies: true}
 		return append([]branch{denied}, branches...)
 	}
 	id := x.commonAccess(refused.cond)

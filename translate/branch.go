@@ -32,6 +32,8 @@ type branch struct {
 	keepsPath bool
 	// extra are further upstreams that plugins of the branch refer to by id.
 	extra []upstreamRef
+	// denies tells that the branch is there to refuse requests.
+	denies bool
 }
 
 // upstreamRef names an upstream: a cluster in the variant that a route needs.

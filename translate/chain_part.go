@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"hash"
 	"iter"
+	"slices"
 
 	routepb "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -30,6 +31,8 @@ type chainPart struct {
 	refs          []upstreamRef
 	pluginConfigs []string
 	diagnostics   []Diagnostic
+	// extendedBy names the documents of users that extend routes of the part.
+	extendedBy []string
 }
 
 // knownFacts are the facts of a cluster as a part was told them.
@@ -102,6 +105,9 @@ func (s *State) newPartSums(c *Chain, config *routepb.RouteConfiguration) *partS
 	hosts, rest := splitRouteConfig(r.Body.GetValue())
 	if len(hosts) != len(config.GetVirtualHosts()) {
 		return nil
+	}
+	if s.extensionSum > 0 {
+		rest = protowire.AppendVarint(slices.Clone(rest), s.extensionSum)
 	}
 	return &partSums{hosts, rest, sha256.New()}
 }

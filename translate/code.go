@@ -29,7 +29,7 @@ type catalogue map[Code]CodeInfo
 
 func newCatalogue() catalogue {
 	c := catalogue{}
-	for _, info := range slices.Concat(routingCodes(), actionCodes(), tlsCodes(), authorizationCodes(), extensionCodes(), floorCodes(), captureCodes(), sourceCodes()) {
+	for _, info := range slices.Concat(routingCodes(), actionCodes(), tlsCodes(), authorizationCodes(), extensionCodes(), floorCodes(), captureCodes(), sourceCodes(), userExtensionCodes()) {
 		c[info.Code] = info
 	}
 	return c

@@ -73,7 +73,7 @@ func checkRelease(t *testing.T, what string, s *translate.State, version apisix.
 			var c apisix.PluginConfig
 			err = json.Unmarshal(o.Value, &c)
 			shared[c.ID] = c.Plugins
-		case apisix.KindUpstream, apisix.KindStreamRoute, apisix.KindSSL, apisix.KindGlobalRule:
+		default:
 		}
 		if err != nil {
 			t.Fatal(err)

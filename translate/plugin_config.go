@@ -4,7 +4,9 @@ import "meshbridge/translate/apisix"
 
 // pluginConfigUnit is a plugin_config of a chain.
 type pluginConfigUnit struct {
-	object      apisix.Object
+	object apisix.Object
+	// plugins are those of the object, as they were compiled.
+	plugins     apisix.Plugins
 	invalid     error
 	diagnostics []Diagnostic
 }
@@ -24,6 +26,7 @@ func (x *routeCompiler) pluginConfig(what string, plugins apisix.Plugins) string
 		if version.Has(apisix.FeaturePluginConfigName) {
 			config.Name = version.Name(x.chain.Key + "|" + what)
 		}
+		c.plugins = config.Plugins
 		c.object, c.invalid = encode(apisix.KindPluginConfig, id, config, config.Validate(version))
 		return c
 	})

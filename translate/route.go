@@ -42,6 +42,9 @@ type routeCompiler struct {
 	part *chainPart
 	// hostNames are of virtual hosts that share their names with earlier ones.
 	hostNames map[*routepb.VirtualHost]string
+	// extensions are those of extendedHost, the virtual host that was asked about last.
+	extensions   RouteExtensions
+	extendedHost *routepb.VirtualHost
 }
 
 // compileChain translates the routes of a chain. config is nil where it has not arrived.
@@ -178,6 +181,8 @@ type compiledRoute struct {
 	key, name, readable, desc string
 	match                     routeMatch
 	branches                  []branch
+	// route is Envoy's; nil for what ends a virtual host.
+	route *routepb.Route
 	// terminal routes are the last of their virtual host and match everything.
 	terminal bool
 }
@@ -273,6 +278,7 @@ func (x *routeCompiler) compileRoute(v *routepb.VirtualHost, r *routepb.Route, f
 		readable: x.readable(v, r.GetName()),
 		desc:     from,
 		match:    x.compileMatch(r.GetMatch(), report),
+		route:    r,
 	}
 	if c.match.never {
 		return c
@@ -281,7 +287,7 @@ func (x *routeCompiler) compileRoute(v *routepb.VirtualHost, r *routepb.Route, f
 	access, restrictions := x.accessOf(v, r, report)
 	restrictions = append(restrictions, restrictionsOfRoute(x.chain, x.config, v, r)...)
 	if denied := x.state.enforcement(restrictions, "the route", report); len(denied) > 0 {
-		c.branches = []branch{{plugins: answer(403)}}
+		c.branches = []branch{{plugins: answer(403), denies: true}}
 		return c
 	}
 	rx := &routeContext{
@@ -409,5 +415,5 @@ func (x *routeCompiler) emitBranch(r listedRoute, b branch, keys pathKeys, prior
 	for _, ref := range b.extra {
 		x.part.refs = add(x.part.refs, ref)
 	}
-	x.put(out)
+	x.putExtended(out, r, b)
 }

@@ -46,6 +46,10 @@ type State struct {
 	credentials map[string]*credential
 	// sslDiagnostics are about ssl objects.
 	sslDiagnostics []Diagnostic
+	// extensionSum tells Inputs.Extensions apart that were given one after the other, and
+	// extensionDiagnostics are about documents of theirs.
+	extensionSum         uint64
+	extensionDiagnostics []Diagnostic
 
 	// Who depends on what.
 	configUsers   index // RDS name -> chain keys
@@ -169,6 +173,7 @@ func (s *State) Apply(in Input) Result {
 	}
 	p.ramps(s.inputs, in.Inputs)
 	p.files(s.inputs, in.Inputs, all)
+	p.extensions(s.inputs, in.Inputs)
 	p.names(in.Inputs)
 	if p.listeners {
 		p.rebuildTable()
@@ -441,17 +446,17 @@ func (p *step) compileClusters() {
 			p.captureOf(u, nil, nil)
 			s.forgetCluster(u)
 			s.objects.replace("cluster "+name, nil)
-			p.reported = p.reported || len(u.diagnostics) > 0
+			p.reported = p.reported || len(u.diagnostics) > 0 || len(u.extendedBy) > 0
 			continue
 		}
-		before := u.diagnostics
+		before, extendedBefore := u.diagnostics, u.extendedBy
 		objects, slow, captured := s.compileCluster(u)
 		p.noteSlowStart(u, slow)
 		p.captureOf(u, captured.endpoints, captured.ports)
 		for _, collision := range s.objects.replace("cluster "+name, objects) {
 			s.reporter(&u.diagnostics, "Cluster "+name, "", "")("id_collision", "", collision)
 		}
-		p.reported = p.reported || !slices.Equal(before, u.diagnostics)
+		p.reported = p.reported || !slices.Equal(before, u.diagnostics) || !slices.Equal(extendedBefore, u.extendedBy)
 	}
 }
 
@@ -490,7 +495,7 @@ func (s *State) reporter(to *[]Diagnostic, resource, prefix, from string) report
 
 // collectDiagnostics gathers the diagnostics of all parts and tells whether they differ from before.
 func (s *State) collectDiagnostics() bool {
-	all := slices.Concat(s.table.diagnostics, s.sslDiagnostics)
+	all := slices.Concat(s.table.diagnostics, s.sslDiagnostics, s.extensionDiagnostics, s.unusedExtensions())
 	for _, u := range s.units {
 		for _, part := range u.parts {
 			all = append(all, part.diagnostics...)

@@ -29,6 +29,7 @@ func (s *State) streamRoutes(u *clusterUnit, v variant, captured *capturedCluste
 	if s.options.APISIXVersion.Has(apisix.FeatureStreamRouteLabels) {
 		route.Labels = s.upstreamLabels
 	}
+	s.extendStream(u, route, report)
 	o, err := apisix.Marshal(apisix.KindStreamRoute, route.ID, route)
 	if err == nil {
 		err = apisix.Validate(o, s.options.APISIXVersion)

@@ -84,6 +84,14 @@ func codesOfNoConstruct() map[Code]string {
 		"vhost_matcher_unsupported":      "an EnvoyFilter",
 		"metadata_match_unsupported":     "what is known only after the route is chosen",
 		"filter_state_match_unsupported": "an EnvoyFilter",
+		CodeExtensionInvalid:             "what users add, in the directory of --extensions",
+		CodeExtensionRefused:             "what users add, in the directory of --extensions",
+		CodeExtensionShadowed:            "what users add, in the directory of --extensions",
+		CodeExtensionUnchecked:           "what users add, in the directory of --extensions",
+		CodeExtensionUnused:              "what users add, in the directory of --extensions",
+		CodeExtensionIgnored:             "what users add, in the directory of --extensions",
+		CodeExtensionDirectory:           "what users add, in the directory of --extensions",
+		CodeUnenforcedExtension:          "what users add, in the directory of --extensions",
 	}
 }
 

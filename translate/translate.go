@@ -54,6 +54,8 @@ type Inputs struct {
 	// Allocations gives out APISIX's stream ports and the addresses of the overlay, in profiles with
 	// capture. nil has none to give.
 	Allocations Allocations
+	// Extensions are what users add; nil is nothing.
+	Extensions Extensions
 }
 
 // Input is one step: a snapshot, and what is new in it.

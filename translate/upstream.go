@@ -36,6 +36,8 @@ type clusterUnit struct {
 	secrets              []string
 	// ports are those of the stream_routes that lead to the cluster.
 	ports map[uint16]bool
+	// extendedBy names the documents of users that extend its stream_routes.
+	extendedBy []string
 }
 
 // cluster returns the unit of a cluster, made if necessary.
@@ -133,7 +135,7 @@ type capturedCluster struct {
 
 // compileCluster returns an upstream for each variant in use, and the slow start of the endpoints.
 func (s *State) compileCluster(u *clusterUnit) ([]apisix.Object, *SlowStart, capturedCluster) {
-	u.diagnostics = nil
+	u.diagnostics, u.extendedBy = nil, nil
 	c := s.decodedCluster(u.name)
 	report := s.reporter(&u.diagnostics, "Cluster "+u.name, "", origin(c.GetMetadata()))
 	cx := &clusterContext{options: &s.options, inputs: &s.inputs, name: u.name, cluster: c, report: report}

@@ -136,6 +136,7 @@ func (e *Evaluator) add(o Object, hostTrees map[string]*pathTree) error {
 			e.addSSL(ssl)
 		}
 	case KindStreamRoute: // no part in HTTP routing
+	case KindGlobalRule, KindConsumer, KindConsumerGroup, KindPluginMetadata, KindProto, KindSecret: // of users
 	}
 	return nil
 }

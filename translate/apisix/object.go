@@ -15,6 +15,15 @@ const (
 	KindGlobalRule   Kind = "global_rules"
 )
 
+// The collections that only users write.
+const (
+	KindConsumer       Kind = "consumers"
+	KindConsumerGroup  Kind = "consumer_groups"
+	KindPluginMetadata Kind = "plugin_metadata"
+	KindProto          Kind = "protos"
+	KindSecret         Kind = "secrets"
+)
+
 // Object is one APISIX object in the form in which it is stored: deterministic JSON, so that equal
 // configuration is equal bytes. It is immutable.
 type Object struct {

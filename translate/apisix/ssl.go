@@ -24,10 +24,15 @@ func (PrivateKey) String() string { return redacted }
 // GoString implements fmt.GoStringer.
 func (PrivateKey) GoString() string { return redacted }
 
-// Redacted returns the object as people may see it: an ssl without its private keys, any other as
-// it is. What is no ssl in JSON loses its value altogether.
+// Redacted returns the object as people may see it: an ssl without its private keys, a
+// consumer without its credentials, a secret without what opens the store of secrets, any other as it is. What
+// is not such a thing in JSON loses its value altogether.
 func (o Object) Redacted() Object {
-	if o.Kind != KindSSL {
+	switch o.Kind {
+	case KindSSL:
+	case KindConsumer, KindSecret:
+		return o.withoutTexts()
+	default:
 		return o
 	}
 	hidden := Object{Kind: o.Kind, ID: o.ID, Value: []byte(`"` + redacted + `"`)}
@@ -43,6 +48,42 @@ func (o Object) Redacted() Object {
 		return shown
 	}
 	return hidden
+}
+
+// withoutTexts hides every text but those that name the object.
+func (o Object) withoutTexts() Object {
+	hidden := Object{Kind: o.Kind, ID: o.ID, Value: []byte(`"` + redacted + `"`)}
+	var value map[string]any
+	if json.Unmarshal(o.Value, &value) != nil {
+		return hidden
+	}
+	for key := range value {
+		switch key {
+		case "id", "username", "desc", "labels", "group_id":
+		default:
+			value[key] = redactTexts(value[key])
+		}
+	}
+	if shown, err := Marshal(o.Kind, o.ID, value); err == nil {
+		return shown
+	}
+	return hidden
+}
+
+func redactTexts(value any) any {
+	switch value := value.(type) {
+	case string:
+		return redacted
+	case map[string]any:
+		for key := range value {
+			value[key] = redactTexts(value[key])
+		}
+	case []any:
+		for i := range value {
+			value[i] = redactTexts(value[i])
+		}
+	}
+	return value
 }
 
 // NotAfter returns when the first of the certificates that the ssl presents expires; intermediate

@@ -8,4 +8,5 @@ type StreamRoute struct {
 	Labels     map[string]string `json:"labels,omitempty"`
 	ServerPort int               `json:"server_port"`
 	UpstreamID string            `json:"upstream_id"`
+	Plugins    Plugins           `json:"plugins,omitempty"`
 }

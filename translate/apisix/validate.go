@@ -37,8 +37,9 @@ func Validate(o Object, version Version) error {
 		return validateJSON(o, func(r *streamRouteFields) error { return r.validate(version) })
 	case KindSSL:
 		return validateJSON(o, func(s *SSL) error { return s.Validate(version) })
+	case KindGlobalRule, KindConsumer, KindConsumerGroup, KindPluginMetadata, KindProto, KindSecret:
 	}
-	return &FieldError{o.Key(), "kind", "is not one that meshbridge writes"}
+	return &FieldError{o.Key(), "kind", "is not one that meshbridge makes"}
 }
 
 func validateJSON[T any](o Object, validate func(*T) error) error {

@@ -63,6 +63,19 @@ type pluginValidation struct {
 	config json.RawMessage
 }
 
+// ValidateForeignPlugin checks what the configurations of all plugins have in common, and whether the version
+// has the plugin, as far as that is known.
+func ValidateForeignPlugin(name string, config any, version Version) error {
+	raw, err := json.Marshal(config)
+	if err != nil {
+		return err
+	}
+	v := &pluginValidation{validation: &validation{object: "plugin", version: version}, path: name, config: raw}
+	v.needs(name, pluginRules()[name].since)
+	v.meta()
+	return v.err()
+}
+
 func (v *validation) plugins(plugins Plugins) {
 	if len(plugins) == 0 {
 		return

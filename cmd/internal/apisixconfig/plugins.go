@@ -121,10 +121,36 @@ var plugins = []plugin{
 	{"zipkin", -1},
 }
 
+// optional are those that come with APISIX and that it does not load unless told to.
+var optional = []plugin{
+	{"batch-requests", -1},
+	{"brotli", 6},
+	{"dubbo-proxy", -1},
+	{"error-log-logger", -1},
+	{"error-page", 18},
+	{"exit-transformer", 18},
+	{"log-rotate", -1},
+	{"node-status", -1},
+	{"ocsp-stapling", 7},
+	{"server-info", -1},
+	{"skywalking", -1},
+}
+
 var streamPlugins = []plugin{{"ip-restriction", -1}, {"limit-conn", -1}, {"mqtt-proxy", -1}, {"syslog", -1}, {"traffic-split", 14}}
 
 func pluginsOf(v apisix.Version) []string       { return loaded(plugins, v) }
 func streamPluginsOf(v apisix.Version) []string { return loaded(streamPlugins, v) }
+
+// Plugins returns the plugins that an APISIX loads whose configuration is rendered with these in addition.
+func Plugins(v apisix.Version, more []string) []string {
+	return view{Config{Version: v.OrDefault(), Plugins: more}}.AllPlugins()
+}
+
+// StreamPlugins returns those for TCP.
+func StreamPlugins(v apisix.Version) []string { return streamPluginsOf(v.OrDefault()) }
+
+// OptionalPlugins returns those that APISIX has, but does not load unless told to.
+func OptionalPlugins(v apisix.Version) []string { return loaded(optional, v.OrDefault()) }
 
 func loaded(all []plugin, v apisix.Version) []string {
 	var names []string

@@ -50,6 +50,8 @@ type Config struct {
 	DNS *dns.Config
 	// Capture is served in front of APISIX in profile mesh; nil is not.
 	Capture *CaptureConfig
+	// Extensions are what users add to the translation; nil is nothing.
+	Extensions *ExtensionsConfig
 	// APISIX is started by the bridge once there is something to serve, and ends with it; nil is not.
 	APISIX *APISIXConfig
 	// Lifecycle says how the bridge ends.
@@ -167,6 +169,9 @@ func New(ctx context.Context, c Config) (_ *Bridge, err error) {
 	b.metrics = newMetrics(b.registry)
 	b.pipeline = newPipeline(state, newWriter(b.store, c.Prefix, base, revisions.reserve, b.metrics, c.Logger), c.Logger, b.metrics)
 	b.verifyTokens()
+	if b.pipeline.extensions, err = openExtensions(c.Extensions, c.Logger); err != nil {
+		return nil, err
+	}
 	if c.DNS != nil {
 		config := *c.DNS
 		config.Registerer, config.Logger = b.registry, logscope.Logger(c.Logger, logscope.DNS)
@@ -233,7 +238,7 @@ func (b *Bridge) open(ctx context.Context) (err error) {
 	if c.TLS != nil {
 		scheme = "https"
 	}
-	owner := newOwnership(c.Prefix)
+	owner := newOwnership(c.Prefix, b.pipeline.extensions)
 	b.gateway, err = gateway.New(gateway.Config{
 		Store:       b.store,
 		TLS:         c.TLS,

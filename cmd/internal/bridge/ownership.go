@@ -21,10 +21,14 @@ var directories = []string{
 const initDir = "init_dir"
 
 // ownership decides which keys clients may write. The bridge owns the ids that it could make, present
-// or not, in the collections that it writes; everything else belongs to the user.
+// or not, in the collections that it writes, and the directory of extensions what it has; everything else
+// belongs to the user.
 type ownership struct {
 	dirs  map[string]bool // full keys of the directories
 	owned []interval
+	// prefix is of all keys, with the final slash; extensions have objects of users.
+	prefix     string
+	extensions *extensions
 }
 
 type interval struct{ key, end []byte }
@@ -36,8 +40,8 @@ var ownedKinds = []apisix.Kind{
 	apisix.KindRoute, apisix.KindUpstream, apisix.KindStreamRoute, apisix.KindSSL, apisix.KindPluginConfig, apisix.KindGlobalRule,
 }
 
-func newOwnership(prefix string) *ownership {
-	o := &ownership{dirs: map[string]bool{}}
+func newOwnership(prefix string, extensions *extensions) *ownership {
+	o := &ownership{dirs: map[string]bool{}, prefix: prefix + "/", extensions: extensions}
 	for _, d := range directories {
 		o.dirs[prefix+"/"+d+"/"] = true
 	}
@@ -62,6 +66,9 @@ func (o *ownership) admit(w gateway.Write) gateway.Admission {
 				return gateway.Denied
 			}
 		}
+		if o.extensions.defines(strings.TrimPrefix(string(w.Key), o.prefix)) {
+			return gateway.Denied
+		}
 		return gateway.Admitted
 	}
 	for dir := range o.dirs {
@@ -73,6 +80,13 @@ func (o *ownership) admit(w gateway.Write) gateway.Admission {
 		if intersects(w.Key, w.End, i) {
 			return gateway.Denied
 		}
+	}
+	touches := func(key string) bool {
+		full := []byte(o.prefix + key)
+		return intersects(w.Key, w.End, interval{key: full, end: append(full, 0)})
+	}
+	if o.extensions.any(touches) {
+		return gateway.Denied
 	}
 	return gateway.Admitted
 }

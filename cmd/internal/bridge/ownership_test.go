@@ -7,7 +7,7 @@ import (
 )
 
 func TestWhoMayWrite(t *testing.T) {
-	o := newOwnership("/apisix")
+	o := newOwnership("/apisix", nil)
 	for _, c := range []struct {
 		name  string
 		write gateway.Write

@@ -57,6 +57,8 @@ type pipeline struct {
 	// nameServer serves the workload's DNS; nil without one.
 	nameServer nameServer
 	lastGood   *lastGood // nil where nothing is kept
+	// extensions are what users add; nil is nothing.
+	extensions *extensions
 	view       atomic.Pointer[View]
 
 	// owned by Run
@@ -196,8 +198,8 @@ func (p *pipeline) step(now time.Time) error {
 			return err
 		}
 	}
-	ramped, reread := p.ramps.step(now), p.files.step(now)
-	if ramped || reread {
+	ramped, reread, extended := p.ramps.step(now), p.files.step(now), p.extensions.step(now)
+	if ramped || reread || extended {
 		if err := p.reapply(now); err != nil {
 			return err
 		}
@@ -256,6 +258,9 @@ func (p *pipeline) translate(now time.Time, in translate.Input) translate.Result
 	in.Inputs = translate.Inputs{
 		DNS: p.names.answers.Addresses, DNSErrors: p.names.answers.Errors, Ramps: p.ramps.inputs,
 		Files: p.files.secrets, FileErrors: p.files.errors,
+	}
+	if p.extensions != nil {
+		in.Inputs.Extensions = p.extensions.set
 	}
 	if p.feed != nil {
 		in.Inputs.Allocations = p.feed.numbers
@@ -369,7 +374,7 @@ func (p *pipeline) untilNext(now time.Time) time.Duration {
 	if !p.dirtyUntil.IsZero() {
 		next = min(next, max(p.dirtyUntil.Sub(now), p.warming(now)))
 	}
-	for _, due := range []time.Time{p.writer.due(), p.ramps.due(), p.files.due, p.feed.due()} {
+	for _, due := range []time.Time{p.writer.due(), p.ramps.due(), p.files.due, p.feed.due(), p.extensions.nextDue()} {
 		if !due.IsZero() {
 			next = min(next, due.Sub(now))
 		}

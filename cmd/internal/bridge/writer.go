@@ -86,7 +86,7 @@ func (w *writer) add(now time.Time, r translate.Result) (revision int64, err err
 		case isRoute(key):
 			w.leave(now, key)
 			routes = true
-		case isSSL(key), isGlobalRule(key):
+		case isSSL(key), revoked(key):
 			first[key] = nil
 		default:
 			w.garbage[key] = now.Add(garbageAfter)
@@ -196,12 +196,6 @@ func phase(key string) int {
 func isSSL(key string) bool {
 	kind, _, _ := apisix.ParseKey(key)
 	return kind == apisix.KindSSL
-}
-
-// isGlobalRule tells what nothing refers to.
-func isGlobalRule(key string) bool {
-	kind, _, _ := apisix.ParseKey(key)
-	return kind == apisix.KindGlobalRule
 }
 
 func isRoute(key string) bool {

@@ -26,6 +26,7 @@ type explainOptions struct {
 	headers             []string
 	node                nodeOptions
 	translation         translationOptions
+	extend              offlineExtendOptions
 }
 
 func newExplain(a *app) *cobra.Command {
@@ -53,6 +54,7 @@ port, or offline for a file or directory with xDS.`,
 	f.StringVarP(&o.output, "output", "o", "text", "`text|json`")
 	f.StringVar(&o.node.id, "node-id", "", "with --file: xDS node `id` of the proxy that the resources are for")
 	o.translation.add(f)
+	o.extend.add(f)
 	addConfigFlags(cmd)
 	return cmd
 }
@@ -102,7 +104,7 @@ func ask(ctx context.Context, a *app, o explainOptions, q explain.Query) (explai
 	if o.file == "" {
 		return askBridge(ctx, o.admin, q)
 	}
-	state, profile, rejected, err := translateFile(a, o.file, o.node, o.translation, withoutInputs)
+	state, profile, rejected, err := translateFile(ctx, a, o.file, o.node, o.translation, o.extend, withoutInputs)
 	if err != nil {
 		return explain.Answer{}, err
 	}

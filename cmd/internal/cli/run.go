@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +35,7 @@ type runOptions struct {
 	capture                        captureOptions
 	mode                           modeOptions
 	lifecycle                      lifecycleOptions
+	extend                         extendOptions
 	serve                          serveOptions
 	lastGood                       lastGoodOptions
 	// effective are the settings that are not defaults, for the log.
@@ -99,6 +101,7 @@ over the environment, the environment over the file.`,
 	o.capture.add(f)
 	o.mode.add(f)
 	o.lifecycle.add(f)
+	o.extend.add(f)
 	o.serve.add(f)
 	o.lastGood.add(f)
 	addConfigFlags(cmd)
@@ -133,6 +136,17 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 	if err != nil {
 		return usageError{err}
 	}
+	if o.mode.mode == "sidecar" {
+		more, err := o.extend.optionalPlugins(options.APISIXVersion)
+		if err != nil {
+			return usageError{err}
+		}
+		o.mode.plugins = slices.Concat(o.mode.plugins, more)
+	}
+	extensions, err := o.extend.config(ctx, options.APISIXVersion, node, o.mode.plugins)
+	if err != nil {
+		return usageError{err}
+	}
 	isGateway := node.Type == xds.NodeRouter
 	child, err := o.mode.config(o.translation.apisixOptions, o.capture.ports, o.prefix, isGateway, a.stdout, a.stderr)
 	if err != nil {
@@ -164,7 +178,7 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 	}
 	b, err := bridge.New(ctx, bridge.Config{
 		Node: identity, Istiod: istiod, TokenFile: o.source.token(node),
-		NewSource: newSource, Translate: options, DNS: resolution, Capture: front, APISIX: child,
+		NewSource: newSource, Translate: options, DNS: resolution, Capture: front, APISIX: child, Extensions: extensions,
 		Prefix: o.prefix, StateDir: o.stateDir, LastGood: lastGood,
 		Lifecycle: o.lifecycle.config(a.signals.hurry()), Pod: pod,
 		Listen: o.listen, Admin: o.admin, Status: o.status, Metrics: o.metrics, Internal: o.internal,

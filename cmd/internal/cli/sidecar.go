@@ -30,7 +30,7 @@ func (o *modeOptions) add(f *pflag.FlagSet) {
 	f.StringVar(&o.prometheus, "apisix-metrics", "0.0.0.0:15090", "`address` of APISIX's metrics, /stats/prometheus (mode sidecar)")
 	f.UintSliceVar(&o.http, "http-ports", nil, "`ports` on which a gateway serves HTTP (mode sidecar, profile gateway)")
 	f.UintSliceVar(&o.https, "https-ports", nil, "`ports` on which a gateway serves HTTPS (mode sidecar, profile gateway)")
-	f.StringSliceVar(&o.plugins, "apisix-plugins", nil, "`names` of plugins to load besides APISIX's defaults (mode sidecar)")
+	f.StringSliceVar(&o.plugins, "apisix-plugins", nil, "`names` of plugins that are loaded besides APISIX's defaults; mode sidecar sees to it")
 }
 
 // metrics is the address of APISIX's metrics; empty where the bridge has no APISIX.

@@ -32,6 +32,7 @@ type translateOptions struct {
 	translation                   translationOptions
 	resolve                       bool
 	dns                           dnsOptions
+	extend                        offlineExtendOptions
 }
 
 func newTranslate(a *app) *cobra.Command {
@@ -47,6 +48,7 @@ With --explain, say what a diagnostic code means and which constructs have it.`,
 		Example: `  meshbridge translate -f config_dump.json
   meshbridge translate --explain mirror_not_sent
   meshbridge translate -f testdata/istiod/gateway-tls/xds --profile gateway -o table
+  meshbridge translate -f config_dump.json --extensions ./extensions -o table
   meshbridge translate -f config_dump.json --schema http://127.0.0.1:9090/v1/schema -o json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -63,7 +65,9 @@ With --explain, say what a diagnostic code means and which constructs have it.`,
 	f.StringVar(&o.schema, "schema", "", "check every object against an APISIX's own schemas: `file or URL` of /v1/schema;\n--schema alone takes it from $"+schemaEnv)
 	f.Lookup("schema").NoOptDefVal = "$" + schemaEnv
 	f.StringVar(&o.node.id, "node-id", "", "xDS node `id` of the proxy that the resources are for; its IP is the node of inbound upstreams")
+	f.StringVar(&o.node.metadata, "node-metadata", "", "`JSON` object merged over the node metadata, such as '{\"LABELS\": {\"app\": \"reviews\"}}'")
 	o.translation.add(f)
+	o.extend.add(f)
 	f.BoolVar(&o.resolve, "resolve", false, "resolve the names of endpoints now, as run does, and print their addresses; without it they stay names")
 	o.dns.add(f)
 	addConfigFlags(cmd)
@@ -137,7 +141,7 @@ func runTranslate(ctx context.Context, a *app, o translateOptions) error {
 	if o.resolve {
 		inputs = func(s *xds.Snapshot) (translate.Inputs, error) { return o.dns.lookup(ctx, s) }
 	}
-	state, _, rejected, err := translateFile(a, o.file, o.node, o.translation, inputs)
+	state, _, rejected, err := translateFile(ctx, a, o.file, o.node, o.translation, o.extend, inputs)
 	if err != nil {
 		return err
 	}
@@ -175,7 +179,8 @@ func withoutInputs(*xds.Snapshot) (translate.Inputs, error) { return translate.I
 
 // translateFile translates a file or directory from scratch.
 func translateFile(
-	a *app, path string, n nodeOptions, t translationOptions, inputs func(*xds.Snapshot) (translate.Inputs, error),
+	ctx context.Context, a *app, path string, n nodeOptions, t translationOptions, e offlineExtendOptions,
+	inputs func(*xds.Snapshot) (translate.Inputs, error),
 ) (*translate.State, translate.Profile, []xds.Rejection, error) {
 	if path == "" {
 		return nil, nil, nil, usageError{errors.New("--file: say what to translate")}
@@ -189,6 +194,10 @@ func translateFile(
 		return nil, nil, nil, usageError{err}
 	}
 	options.Internal = netip.MustParseAddrPort(defaultInternal)
+	extensions, err := e.load(ctx, options.APISIXVersion, node)
+	if err != nil {
+		return nil, nil, nil, usageError{err}
+	}
 	snapshot, rejected, err := xds.LoadFiles(path)
 	if err != nil {
 		return nil, nil, nil, err
@@ -200,6 +209,7 @@ func translateFile(
 	if in.Allocations, err = allocate.Open(defaultNumbers()); err != nil {
 		return nil, nil, nil, err
 	}
+	in.Extensions = extensions
 	state, _, err := translate.Translate(options, snapshot, in)
 	return state, options.Profile, rejected, err
 }
@@ -306,7 +316,7 @@ func writeTable(w io.Writer, objects []apisix.Object) error {
 				return fmt.Errorf("%s: %w", o.Key(), err)
 			}
 			match, to = strings.TrimSpace(strings.Join(append(slices.Clone(s.SNIs), s.SNI), " ")), describeExpiry(&s)
-		default:
+		default: // which nothing is matched by
 		}
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", o.Kind, o.ID, match, to)
 	}

@@ -43,14 +43,16 @@ type Answer struct {
 	// ChainReason says why the chain was chosen or what is special about it.
 	ChainReason string `json:"chain_reason,omitempty"`
 	// NotServed says why APISIX does not see such a request at all.
-	NotServed  string        `json:"not_served,omitempty"`
-	RouteID    string        `json:"route_id,omitempty"`
-	RouteName  string        `json:"route_name,omitempty"`
-	Origin     string        `json:"origin,omitempty"`
-	Status     int           `json:"status,omitempty"`
-	AnsweredBy string        `json:"answered_by,omitempty"`
-	Location   string        `json:"location,omitempty"`
-	Delay      float64       `json:"delay_seconds,omitempty"`
+	NotServed  string  `json:"not_served,omitempty"`
+	RouteID    string  `json:"route_id,omitempty"`
+	RouteName  string  `json:"route_name,omitempty"`
+	Origin     string  `json:"origin,omitempty"`
+	Status     int     `json:"status,omitempty"`
+	AnsweredBy string  `json:"answered_by,omitempty"`
+	Location   string  `json:"location,omitempty"`
+	Delay      float64 `json:"delay_seconds,omitempty"`
+	// Extensions are the documents of --extensions that the route has plugins of.
+	Extensions []string      `json:"extensions,omitempty"`
 	UpstreamID string        `json:"upstream_id,omitempty"`
 	Upstream   string        `json:"upstream_name,omitempty"`
 	Nodes      []apisix.Node `json:"nodes,omitempty"`
@@ -125,6 +127,9 @@ func (a *Answer) fill(d apisix.Decision) {
 	}
 	if d.Route != nil {
 		a.RouteName, a.Origin = d.Route.Name, d.Route.Desc
+		if by := d.Route.Labels[translate.LabelExtensions]; by != "" {
+			a.Extensions = strings.Split(by, ",")
+		}
 	}
 	if d.Upstream != nil {
 		a.Upstream, a.Nodes = d.Upstream.Name, d.Upstream.Nodes

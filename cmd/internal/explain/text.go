@@ -29,6 +29,9 @@ func (a *Answer) Text() string {
 		if a.Origin != "" {
 			line("", "from %s", a.Origin)
 		}
+		for _, name := range a.Extensions {
+			line("", "extended by %s", name)
+		}
 	}
 	if a.Delay > 0 {
 		line("delay", "%g s", a.Delay)
