@@ -29,6 +29,7 @@ import (
 	"meshbridge/cmd/internal/reap"
 	"meshbridge/cmd/internal/status"
 	"meshbridge/cmd/internal/telemetry"
+	"meshbridge/cmd/internal/tracing"
 	"meshbridge/gateway"
 	"meshbridge/gateway/auth"
 	"meshbridge/identity"
@@ -79,6 +80,8 @@ type Config struct {
 	Internal string
 	// RequestMetrics says which requests are counted in Istio's metrics; that needs Internal.
 	RequestMetrics RequestMetrics
+	// Tracing says where traces of changes go; nil has none.
+	Tracing *tracing.Config
 	// TLS, when set, is what the etcd port speaks; with ClientCAs it authenticates its clients.
 	TLS *tls.Config
 	// Auth keeps the users of the etcd port; nil is gateway.Config's default.
@@ -110,6 +113,7 @@ type Bridge struct {
 	resolver *dns.Resolver // nil where names are left to APISIX
 	gateway  *gateway.Server
 	internal *http.ServeMux      // what APISIX asks; nil without the internal port
+	tracer   *tracing.Tracer     // nil where changes are not traced
 	requests *telemetry.Requests // nil where they are not counted
 	servers  []server            // what Run serves besides the etcd port
 	listener net.Listener
@@ -189,7 +193,7 @@ func New(ctx context.Context, c Config) (_ *Bridge, err error) {
 	if err := b.open(ctx); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(b.openCapture(), b.openRequests(), b.openAPISIX()); err != nil {
+	if err := errors.Join(b.openCapture(), b.openRequests(), b.openTraces(ctx), b.openAPISIX()); err != nil {
 		return nil, err
 	}
 	return b, nil
@@ -357,6 +361,7 @@ func (b *Bridge) serve(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { return b.releaseMemory(ctx) })
 	group.Go(func() error { return b.announceReady(ctx) })
 	group.Go(func() error { return b.runRequests(ctx) })
+	group.Go(func() error { return b.tracer.Run(ctx, b.gateway) })
 	for _, s := range b.servers {
 		group.Go(func() error { return s.run(ctx) })
 	}

@@ -53,7 +53,8 @@ type pipeline struct {
 	feed    *captureFeed // nil without capture
 	// requests lets APISIX report requests; nil where they are not counted.
 	requests *requestFeed
-	tokens  *authn.Handler // nil without the internal port
+	tokens   *authn.Handler // nil without the internal port
+	traces   pushTraces
 	// nameServer serves the workload's DNS; nil without one.
 	nameServer nameServer
 	lastGood   *lastGood // nil where nothing is kept
@@ -209,6 +210,7 @@ func (p *pipeline) step(now time.Time) error {
 		return err
 	}
 	if p.writer.routesDue.IsZero() {
+		p.traces.done()
 		p.feed.committed(now, p.writer.revision)
 	}
 	p.publish(now, revision, false)
@@ -272,6 +274,7 @@ func (p *pipeline) translate(now time.Time, in translate.Input) translate.Result
 	}
 	p.ramps.observe(now, result.SlowStarts)
 	p.metrics.translated(time.Since(now))
+	p.traces.translated(now, &result)
 	p.feed.prepare(now, result.Capture)
 	return result
 }
@@ -287,6 +290,7 @@ func (p *pipeline) settle() {
 
 // firstWorld commits everything that is known as one transaction.
 func (p *pipeline) firstWorld(now time.Time) error {
+	p.traces.beginAll(now, &p.latest)
 	result := p.translate(now, translate.Input{Snapshot: p.latest.Snapshot, All: true})
 	p.world = p.latest.Snapshot
 	p.dirty = map[xds.Key]struct{}{} // walked at every step: do not keep the size of the world
@@ -297,6 +301,7 @@ func (p *pipeline) firstWorld(now time.Time) error {
 		return err
 	}
 	p.started = true
+	p.traces.done()
 	p.lastGood.started(p)
 	p.feed.committed(now, revision)
 	p.noteCertificates(now, result)
@@ -319,6 +324,7 @@ func (p *pipeline) apply(now time.Time, keys []xds.Key) error {
 	if len(keys) == 0 {
 		return nil
 	}
+	p.traces.begin(now, &p.latest, keys)
 	var put []*xds.Resource
 	var remove []xds.Key
 	for _, k := range keys {

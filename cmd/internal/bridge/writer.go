@@ -45,6 +45,7 @@ type writer struct {
 	garbage   map[string]time.Time // phase 3: when each key may go
 	served    served               // what capture is told of
 	revision  int64                // of the last commit
+	traces    *pushTraces          // nil where commits are not traced
 }
 
 func newWriter(s *store.Store, prefix string, base int64, reserve func(int64), m *metrics, log *slog.Logger) *writer {
@@ -170,6 +171,7 @@ func (w *writer) commit(changes map[string][]byte) (int64, error) {
 		}
 	}
 	w.reserve(w.revision + 1)
+	began := time.Now()
 	result, err := w.store.Txn(store.Txn{Success: ops})
 	if err != nil {
 		return 0, fmt.Errorf("commit of %d objects, the first is %s: %w", len(ops), keys[0], err)
@@ -177,6 +179,9 @@ func (w *writer) commit(changes map[string][]byte) (int64, error) {
 	w.revision = result.Revision
 	w.journal.Add(result.Revision, time.Now(), changed)
 	w.metrics.committed(len(ops), result.Revision)
+	if w.traces != nil {
+		w.traces.committed(began, result.Revision, len(ops))
+	}
 	w.log.Debug("committed",
 		slog.Int64("revision", result.Revision), slog.Int("objects", len(ops)),
 		slog.Any("keys", keys[:min(len(keys), maxLoggedKeys)]))

@@ -18,6 +18,7 @@ import (
 
 	"meshbridge/cmd/internal/bridge"
 	"meshbridge/cmd/internal/logscope"
+	"meshbridge/cmd/internal/tracing"
 	"meshbridge/translate"
 	"meshbridge/xds"
 )
@@ -183,6 +184,7 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 		Lifecycle: o.lifecycle.config(a.signals.hurry()), Pod: pod,
 		Listen: o.listen, Admin: o.admin, Status: o.status, Metrics: o.metrics, Internal: o.internal,
 		RequestMetrics: requests,
+		Tracing:        &tracing.Config{Getenv: a.getenv, Version: a.version, NodeID: identity.GetId(), Logger: logscope.Logger(log, logscope.Telemetry)},
 		TLS:            tlsConfig, InsecureListen: o.insecureListen,
 		KeepRevisions: o.serve.history.revisions, KeepFor: o.serve.history.keepFor(), HoldTimeout: o.holdTimeout,
 		Auth: authority, Limits: o.serve.limits.resolve(), CORSOrigins: o.serve.limits.cors, HostWhitelist: o.serve.limits.hosts,
