@@ -113,7 +113,11 @@ func (s *soak) listBreakages() []breakage {
 		list = append(list, s.bridgeBreakages(g)...)
 		list = append(list, s.apisixBreakages(g)...)
 	}
-	return append(list, s.clockBreakages()...)
+	list = append(list, s.clockBreakages()...)
+	if s.edge.clock != nil {
+		list = append(list, s.anotherTime(s.edge))
+	}
+	return list
 }
 
 // late says of gateways that their configuration may be, until the returned function is called.
@@ -287,6 +291,26 @@ func (s *soak) clockBreakages() []breakage {
 		}
 	}
 	return list
+}
+
+// anotherTime starts a bridge with its clock ahead, and again with the right one: its revisions must go on.
+func (s *soak) anotherTime(g *gateway) breakage {
+	name := "the bridge of " + g.name + " runs at another time"
+	return breakage{name, "bridge of " + g.name, func(ctx context.Context, hold func()) error {
+		defer s.late(name, g)()
+		for _, ahead := range []time.Duration{3 * time.Hour, 0} {
+			g.bridge.kill()
+			g.clock.set(ahead)
+			if err := g.bridge.start(); err != nil {
+				return err
+			}
+			if err := s.recover(ctx, g.ready); err != nil {
+				return err
+			}
+			hold()
+		}
+		return s.recover(ctx, g.connected)
+	}}
 }
 
 func (s *soak) gatewaysOf(c *clock) (of []*gateway) {
