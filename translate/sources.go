@@ -1,7 +1,6 @@
 package translate
 
 import (
-	"encoding/json"
 	"strconv"
 	"strings"
 	"time"
@@ -28,33 +27,25 @@ const (
 	sslVerifiedBy = "; clients are verified with "
 )
 
-// SourcesOf reads what an object's labels, name and description say.
-func SourcesOf(o apisix.Object) (Sources, error) {
-	var said struct {
-		Name, Desc string
-		Labels     map[string]string
-	}
-	if err := json.Unmarshal(o.Value, &said); err != nil {
-		return Sources{}, err
-	}
-	switch o.Kind {
+// SourcesOf reads what an object says in its name, its description and its labels.
+func SourcesOf(kind apisix.Kind, name, description string, labels map[string]string) Sources {
+	switch kind {
 	case apisix.KindUpstream, apisix.KindStreamRoute:
-		return Sources{Cluster: withoutVariant(said.Name), Origin: said.Desc}, nil
+		return Sources{Cluster: withoutVariant(name), Origin: description}
 	case apisix.KindSSL:
-		names, authority, verifies := strings.Cut(strings.TrimPrefix(said.Desc, sslOf), sslVerifiedBy)
+		names, authority, verifies := strings.Cut(strings.TrimPrefix(description, sslOf), sslVerifiedBy)
 		if names == "" {
-			return Sources{}, nil // releases without descriptions of ssls
+			return Sources{} // releases without descriptions of ssls
 		}
 		s := Sources{Secrets: strings.Split(names, ", ")}
 		if verifies {
 			s.Secrets = append(s.Secrets, authority)
 		}
-		return s, nil
+		return s
 	default:
 		return Sources{
-			Listener: said.Labels[labelListener], RouteConfig: said.Labels[labelRouteConfig],
-			VirtualHost: said.Labels[labelVirtualHost], Origin: said.Desc,
-		}, nil
+			Listener: labels[labelListener], RouteConfig: labels[labelRouteConfig], VirtualHost: labels[labelVirtualHost], Origin: description,
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"encoding/json"
 	"testing"
 
 	"meshbridge/translate/apisix"
@@ -14,10 +15,14 @@ func TestObjectsTellTheResourcesThatTheyAreMadeFrom(t *testing.T) {
 			s := captured(t, sc.with(p), sc.snapshot)
 			for o := range s.Objects() {
 				kinds[o.Kind]++
-				from, err := SourcesOf(o)
-				if err != nil {
+				var says struct {
+					Name, Desc string
+					Labels     map[string]string
+				}
+				if err := json.Unmarshal(o.Value, &says); err != nil {
 					t.Fatal(err)
 				}
+				from := SourcesOf(o.Kind, says.Name, says.Desc, says.Labels)
 				var keys []xds.Key
 				switch o.Kind {
 				case apisix.KindUpstream, apisix.KindStreamRoute:
@@ -63,9 +68,8 @@ func TestVariantsOfAClusterTellTheCluster(t *testing.T) {
 		{retries: defaultRetries, host: "a.example"},
 		{retries: defaultRetries, hash: "cookie:~r1"},
 	} {
-		o := apisix.Object{Kind: apisix.KindUpstream, Value: []byte(`{"name":"` + cluster + v.suffix() + `","desc":"DestinationRule a/b"}`)}
-		if from, err := SourcesOf(o); err != nil || from.Cluster != cluster || from.Origin != "DestinationRule a/b" {
-			t.Errorf("%q: %+v, %v", v.suffix(), from, err)
+		if from := SourcesOf(apisix.KindUpstream, cluster+v.suffix(), "DestinationRule a/b", nil); from.Cluster != cluster || from.Origin != "DestinationRule a/b" {
+			t.Errorf("%q: %+v", v.suffix(), from)
 		}
 	}
 }

@@ -26,6 +26,9 @@ func (b *Bridge) newConsole() *console.Server {
 	if source, ok := b.source.(statusSource); ok {
 		config.Source = source.Status
 	}
+	if b.pipeline.tokens != nil {
+		config.Ask = b.pipeline.tokens.Ask
+	}
 	if c.APISIX != nil {
 		config.Worker = func(ctx context.Context) error { return b.apisix.Ready(ctx) }
 	}

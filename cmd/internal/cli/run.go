@@ -87,7 +87,7 @@ over the environment, the environment over the file.`,
 	f := cmd.Flags()
 	o.source.add(f)
 	f.StringVar(&o.listen, "listen", "127.0.0.1:2379", "etcd v3 `address`, gRPC and HTTP; port 0 picks one and logs it")
-	f.StringVar(&o.admin, "admin", "127.0.0.1:15000", "admin `address|off`: Envoy's admin API for istioctl, explain, diagnostics, pprof")
+	f.StringVar(&o.admin, "admin", "127.0.0.1:15000", "admin `address|off`: the status page, Envoy's admin API for istioctl, explain, diagnostics, pprof")
 	f.StringVar(&o.status, "status", "127.0.0.1:15021", "readiness `address|off`: /healthz/ready")
 	f.StringVar(&o.metrics, "metrics", "127.0.0.1:15020", "`address|off` for Prometheus (/metrics; with APISIX's and the application's: /stats/prometheus),\n"+
 		"the application's probes, /drain and /quitquitquit; PROXY_CONFIG's statusPort is the default where it is set")

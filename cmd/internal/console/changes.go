@@ -155,10 +155,14 @@ func asYAML(kind apisix.Kind, value []byte) string {
 func difference(before, after string) []string {
 	text := string(diff.Diff("before", []byte(before), "after", []byte(after)))
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
-	if len(lines) < 3 {
+	if len(lines) < 5 { // there is no difference
 		return []string{}
 	}
-	return lines[3:] // after "diff before after", "--- before" and "+++ after"
+	lines = lines[3:] // after "diff before after", "--- before" and "+++ after"
+	if before == "" || after == "" {
+		return lines[1:] // where it is says nothing
+	}
+	return lines
 }
 
 // differenceClass tells the lines of a difference apart.

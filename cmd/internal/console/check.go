@@ -95,7 +95,11 @@ func (s *Server) explain(world World, asked checkForm) (explain.Answer, error) {
 	if err != nil {
 		return explain.Answer{}, err
 	}
-	return explain.Explain(explain.World{Profile: s.config.Profile, Chains: world.Chains, Objects: x.all()}, explain.Query{
+	evaluator, err := x.evaluator()
+	if err != nil {
+		return explain.Answer{}, err
+	}
+	return explain.Explain(explain.World{Profile: s.config.Profile, Chains: world.Chains, Evaluator: evaluator}, explain.Query{
 		URL: asked.Scheme + "://" + asked.Host + asked.Path, Method: asked.Method, Headers: headers,
 		Chain: asked.Chain, Direction: translate.Direction(asked.Direction),
 	})

@@ -35,6 +35,8 @@ type Config struct {
 	Store    *store.Store
 	Prefix   string
 	Watchers func() []gateway.Watcher
+	// Ask answers what APISIX asks about tokens; nil where nobody does.
+	Ask func(apisix.AuthRequest) apisix.AuthAnswer
 	// Changes are the commits; nil shows none.
 	Changes *Journal
 	// Worker tells whether the APISIX that the bridge started has its configuration, or why not; nil where

@@ -37,6 +37,8 @@ type bridge struct {
 	levels   *logscope.Levels
 	store    *store.Store
 	objects  []apisix.Object
+	// restart forgets what was read before.
+	restart func()
 }
 
 // newBridge translates a snapshot and serves the objects, as the bridge does.
@@ -79,9 +81,12 @@ func newBridge(tb testing.TB, profile translate.Profile, snapshot *xds.Snapshot,
 	for _, c := range change {
 		c(&config)
 	}
-	mux := http.NewServeMux()
-	console.New(config).Register(mux, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("the text list\n")) }))
-	b.Handler = admin.Guard(mux)
+	b.restart = func() {
+		mux := http.NewServeMux()
+		console.New(config).Register(mux, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("the text list\n")) }))
+		b.Handler = admin.Guard(mux)
+	}
+	b.restart()
 	return b
 }
 

@@ -99,13 +99,18 @@ func (n *node) pick(s segment) []*node {
 		}
 		return nil
 	}
-	var named []*node
-	for _, element := range value.values {
-		if name := element.child("name"); name != nil && name.text() == s.key {
-			named = append(named, element)
+	for _, field := range []string{"name", "cluster"} { // what elements are called by
+		var called []*node
+		for _, element := range value.values {
+			if name := element.child(field); name != nil && name.text() == s.key {
+				called = append(called, element)
+			}
+		}
+		if len(called) > 0 {
+			return called
 		}
 	}
-	return named
+	return nil
 }
 
 // search collects what a segment names anywhere below.

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"weak"
+	"time"
 
 	"meshbridge/store"
 	"meshbridge/translate"
@@ -39,16 +39,38 @@ type index struct {
 
 	byListener, byRouteConfig, byCluster, bySecret map[string][]*object
 	byVirtualHost                                  map[virtualHostKey][]*object
+	// evaluator models APISIX with these objects; it is made when it is first needed.
+	evaluator func() (*apisix.Evaluator, error)
 }
 
 // virtualHostKey names a virtual host as labels do.
 type virtualHostKey struct{ config, host string }
 
-// objectCache keeps the last index for as long as the garbage collector lets it: pages are looked at in
-// bursts, and an index is larger than what it is about.
+// keepIndex is for how long after a page the index is kept: pages are looked at in bursts, and an index is
+// larger than what it is about.
+const keepIndex = time.Minute
+
+// objectCache has the last index, until nobody looks any more.
 type objectCache struct {
-	mu   sync.Mutex
-	last weak.Pointer[index] // guarded by mu
+	mu     sync.Mutex
+	last   *index      // guarded by mu
+	expiry *time.Timer // guarded by mu
+}
+
+// keep replaces the index. mu is held.
+func (c *objectCache) keep(x *index) {
+	c.last = x
+	if c.expiry == nil {
+		c.expiry = time.AfterFunc(keepIndex, c.drop)
+	} else {
+		c.expiry.Reset(keepIndex)
+	}
+}
+
+func (c *objectCache) drop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = nil
 }
 
 // index returns the index of what the store holds now. What has not changed since the last one is not read
@@ -61,13 +83,16 @@ func (s *Server) index() (*index, error) {
 	}
 	s.objects.mu.Lock()
 	defer s.objects.mu.Unlock()
-	last := s.objects.last.Value()
-	if last != nil && last.revision == all.Revision {
-		return last, nil
+	last := s.objects.last
+	if last == nil || last.revision != all.Revision {
+		next := newIndex(string(prefix), all, last)
+		next.evaluator = sync.OnceValues(func() (*apisix.Evaluator, error) {
+			return apisix.NewEvaluator(next.all(), apisix.Options{Ask: s.config.Ask})
+		})
+		last = next
 	}
-	next := newIndex(string(prefix), all, last)
-	s.objects.last = weak.Make(next)
-	return next, nil
+	s.objects.keep(last)
+	return last, nil
 }
 
 func newIndex(prefix string, all store.RangeResult, last *index) *index {
@@ -118,7 +143,8 @@ func (x *index) add(key string, o *object) {
 func readObject(kind apisix.Kind, id string, kv *store.KeyValue) *object {
 	o := &object{Object: apisix.Object{Kind: kind, ID: id, Value: kv.Value}, kv: kv}
 	var says struct {
-		Name         string
+		Name, Desc   string
+		Labels       map[string]string
 		Priority     int
 		URI          string
 		URIs         []string
@@ -135,10 +161,10 @@ func readObject(kind apisix.Kind, id string, kv *store.KeyValue) *object {
 			} `json:"traffic-split"`
 		}
 	}
-	var err error
-	if o.from, err = translate.SourcesOf(o.Object); err != nil || json.Unmarshal(kv.Value, &says) != nil {
+	if json.Unmarshal(kv.Value, &says) != nil {
 		return nil
 	}
+	o.from = translate.SourcesOf(kind, says.Name, says.Desc, says.Labels)
 	o.name, o.priority, o.uris = says.Name, says.Priority, says.URIs
 	if says.URI != "" {
 		o.uris = []string{says.URI}

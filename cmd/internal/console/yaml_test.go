@@ -69,7 +69,7 @@ func sameJSON(t *rapid.T, a, b string) bool {
 func TestFieldsOfDiagnosticsAreFound(t *testing.T) {
 	tree, err := parseJSON([]byte(`{
 	 "name": "l",
-	 "virtual_hosts": [{"name": "a.b:80", "routes": [{"name": "x"}, {"name": "y", "route": {"timeout": "1s"}}]}],
+	 "virtual_hosts": [{"name": "a.b:80", "routes": [{"name": "x"}, {"name": "y", "route": {"timeout": "1s", "mirrors": [{"cluster": "m.1"}]}}]}],
 	 "options": {"envoy.x": {"@type": "t", "deep": 1}},
 	 "filter_chains": [
 	  {"name": "c", "filters": [{"name": "hcm", "typed_config": {"@type": "type.googleapis.com/x.v3.HttpConnectionManager", "access_log": [],
@@ -79,19 +79,20 @@ func TestFieldsOfDiagnosticsAreFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	for field, want := range map[string]string{
-		`virtual_hosts["a.b:80"].routes["y"].route.timeout`: `"1s"`,
-		`virtual_hosts["a.b:80"].routes[0]`:                 `{"name":"x"}`,
-		`virtual_hosts["a.b:80"].routes[0].route`:           `{"name":"x"}`, // which has none
-		`options["envoy.x"].deep`:                           `1`,
-		`filter_chains[1].tcp_proxy.cluster`:                `"o"`,
-		`http_filters["rbac"].rules.policies["p.1"]`:        `{"a":1}`,
-		`filters["tcp"].cluster`:                            `"o"`,
-		`filter_chains["c"].http_filters["rbac"].rules`:     `{"policies":{"p.1":{"a":1}}}`,
-		`http_connection_manager.access_log`:                `[]`,
-		`gone`:                                              ``,
-		`virtual_hosts["other"].routes`:                     ``,
-		``:                                                  ``,
-		`virtual_hosts["unfinished`:                         ``,
+		`virtual_hosts["a.b:80"].routes["y"].route.timeout`:        `"1s"`,
+		`virtual_hosts["a.b:80"].routes[0]`:                        `{"name":"x"}`,
+		`virtual_hosts["a.b:80"].routes["y"].route.mirrors["m.1"]`: `{"cluster":"m.1"}`,
+		`virtual_hosts["a.b:80"].routes[0].route`:                  `{"name":"x"}`, // which has none
+		`options["envoy.x"].deep`:                                  `1`,
+		`filter_chains[1].tcp_proxy.cluster`:                       `"o"`,
+		`http_filters["rbac"].rules.policies["p.1"]`:               `{"a":1}`,
+		`filters["tcp"].cluster`:                                   `"o"`,
+		`filter_chains["c"].http_filters["rbac"].rules`:            `{"policies":{"p.1":{"a":1}}}`,
+		`http_connection_manager.access_log`:                       `[]`,
+		`gone`:                                                     ``,
+		`virtual_hosts["other"].routes`:                            ``,
+		``:                                                         ``,
+		`virtual_hosts["unfinished`:                                ``,
 	} {
 		var got strings.Builder
 		for _, n := range tree.find(field) {

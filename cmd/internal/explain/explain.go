@@ -34,6 +34,8 @@ type World struct {
 	Objects iter.Seq[apisix.Object] // sorted by key
 	// Ask answers what APISIX asks about tokens; nil where nobody does.
 	Ask func(apisix.AuthRequest) apisix.AuthAnswer
+	// Evaluator is that of Objects and Ask; nil makes one.
+	Evaluator *apisix.Evaluator
 }
 
 // Answer is the explanation of a Query.
@@ -97,9 +99,11 @@ func Explain(w World, q Query) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	evaluator, err := apisix.NewEvaluator(w.Objects, apisix.Options{Ask: w.Ask})
-	if err != nil {
-		return Answer{}, err
+	evaluator := w.Evaluator
+	if evaluator == nil {
+		if evaluator, err = apisix.NewEvaluator(w.Objects, apisix.Options{Ask: w.Ask}); err != nil {
+			return Answer{}, err
+		}
 	}
 	host := u.Host
 	for name, values := range q.Headers {
