@@ -45,7 +45,7 @@ var flagName = regexp.MustCompile("`(?:[^`]* )?(--[a-z0-9-]+)")
 
 func TestFlagsInTheDocumentationExist(t *testing.T) {
 	known := ""
-	for _, command := range []string{"run", "apisix-config", "translate", "wait", "request"} {
+	for _, command := range []string{"run", "apisix-config", "translate", "explain", "etcd", "wait", "request", "iptables", "precheck", "dump"} {
 		out, err := exec.CommandContext(t.Context(), meshbridge(t), command, "--help").Output()
 		if err != nil {
 			t.Fatal(err)
