@@ -53,12 +53,15 @@ type entrance struct {
 	words      *vocabulary
 }
 
-// Verifier makes what answers APISIX about tokens.
-type Verifier func([]*translate.Authentication) func(apisix.AuthRequest) apisix.AuthAnswer
+// Asked answers what APISIX asks about tokens.
+type Asked func(apisix.AuthRequest) apisix.AuthAnswer
+
+// Verifier makes what answers for the configurations of a translation.
+type Verifier func([]*translate.Authentication) Asked
 
 // NewWorld translates a snapshot. name is for messages.
 func NewWorld(name string, snap *xds.Snapshot, options translate.Options) (*World, error) {
-	return NewWorldWith(name, snap, options, func([]*translate.Authentication) func(apisix.AuthRequest) apisix.AuthAnswer { return nil })
+	return NewWorldWith(name, snap, options, func([]*translate.Authentication) Asked { return nil })
 }
 
 // NewWorldWith is NewWorld with somebody who verifies tokens.

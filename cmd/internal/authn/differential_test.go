@@ -30,7 +30,6 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"meshbridge/translate"
-	"meshbridge/translate/apisix"
 	"meshbridge/translate/difftest"
 	"meshbridge/translate/envoytest"
 	"meshbridge/xds"
@@ -96,7 +95,7 @@ func (g generator) world(name string) (w *difftest.World, chain string, c envoyt
 		g.resource("c", &clusterpb.Cluster{Name: "c", ClusterDiscoveryType: &clusterpb.Cluster_Type{Type: clusterpb.Cluster_STATIC}, LoadAssignment: oneEndpoint()}),
 	}, nil)
 	options := translate.Options{Profile: profile, Internal: netip.MustParseAddrPort("127.0.0.1:15099")}
-	w, err := difftest.NewWorldWith(name, snap, options, func(list []*translate.Authentication) func(apisix.AuthRequest) apisix.AuthAnswer {
+	w, err := difftest.NewWorldWith(name, snap, options, func(list []*translate.Authentication) difftest.Asked {
 		if len(list) != 1 {
 			g.t.Fatalf("%s: tokens are not verified: %v", name, listener)
 		}
