@@ -41,6 +41,8 @@ func (e *endpoint) split(ctx context.Context, l net.Listener, grpcConns, httpCon
 				_ = conn.Close()
 			}
 			return nil
+		case errors.Is(err, net.ErrClosed):
+			return nil
 		case isTemporary(err):
 			// Out of file descriptors, or the client was gone before it was accepted.
 			e.log.LogAttrs(ctx, slog.LevelWarn, "accepting failed", slog.Any("error", err))

@@ -30,6 +30,8 @@ const (
 	raftTerm = 2 // what a fresh etcd of one member shows
 
 	stopTimeout = 5 * time.Second // for what is in flight when the server stops
+	// linger is for connections that were accepted before their socket was handed over.
+	linger = time.Second
 )
 
 // Server serves a store. All methods may be called concurrently.
@@ -91,10 +93,17 @@ func (s *Server) header(revision int64) *pb.ResponseHeader {
 	}
 }
 
+// ErrHandedOver is the cause of the end of Serve's context where another process serves the same
+// listening socket from then on.
+var ErrHandedOver = errors.New("the listening socket was handed over")
+
 // Serve serves gRPC and HTTP/1.1 on l until ctx ends, and closes l. Then watch streams end cleanly
 // (over HTTP with the last chunk, over gRPC as Unavailable), requests in flight get a few seconds to
 // finish, and Serve returns nil after the last of its goroutines. It may be called for several
 // listeners at a time.
+//
+// Where the cause of ctx's end is ErrHandedOver, connections that were accepted before have a moment more
+// to say what they want, and are answered: their clients must not notice anything.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	e := &endpoint{
 		Server: s, stopping: make(chan struct{}),
@@ -129,7 +138,10 @@ func (e *endpoint) serve(ctx context.Context, l net.Listener) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("gateway: in-memory connection: %w", err), l.Close())
 	}
-	handler, err := e.httpHandler(ctx, loop)
+	// Connections outlive the listener where that was handed over.
+	conns, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	handler, err := e.httpHandler(conns, loop)
 	if err != nil {
 		return errors.Join(fmt.Errorf("gateway: JSON handlers: %w", err), loop.Close(), l.Close())
 	}
@@ -150,12 +162,17 @@ func (e *endpoint) serve(ctx context.Context, l net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return ignore(grpcServer.Serve(grpcConns), grpc.ErrServerStopped) })
 	group.Go(func() error { return ignore(httpServer.Serve(httpConns), http.ErrServerClosed) })
-	group.Go(func() error { return e.split(ctx, l, grpcConns, httpConns) })
+	group.Go(func() error { return e.split(conns, l, grpcConns, httpConns) })
 	group.Go(func() error {
 		<-ctx.Done()
 		// The listener goes first: a client whose stream ends comes back at once, and has to
 		// find the next server or none.
+		if !errors.Is(context.Cause(ctx), ErrHandedOver) {
+			end()
+		}
 		err := ignore(l.Close(), net.ErrClosed)
+		_ = pause(conns, linger)
+		end()
 		e.stop(context.WithoutCancel(ctx), httpServer, grpcServer, loop)
 		return err
 	})

@@ -27,12 +27,17 @@ type Lease struct {
 // Iterating takes the memory of one pointer per key beside the store's own.
 func (s *Store) Export() State {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.export()
+}
+
+// export is Export with mu held.
+func (s *Store) export() State {
 	snap := s.current.Load()
 	leases := make([]Lease, 0, len(s.leases.byID))
 	for _, le := range s.leases.byID {
 		leases = append(leases, Lease{ID: le.id, TTL: le.ttl})
 	}
-	s.mu.Unlock()
 	slices.SortFunc(leases, func(a, b Lease) int { return cmp.Compare(a.ID, b.ID) })
 	return State{
 		Revision: snap.revision, CompactRevision: snap.compact, Leases: leases,

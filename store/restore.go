@@ -26,19 +26,8 @@ func Restore(config Config, state State) (*Store, error) {
 	if s.config.BaseRevision > r.next.revision {
 		r.next.revision, r.next.compact = s.config.BaseRevision, s.config.BaseRevision
 	}
-	if err := r.addLeases(state.Leases); err != nil {
-		return nil, fmt.Errorf("store: restoring: %w", err)
-	}
-	for change, err := range state.Changes {
-		if err != nil {
-			return nil, fmt.Errorf("store: restoring: %w", err)
-		}
-		if err := r.add(change); err != nil {
-			return nil, fmt.Errorf("store: restoring: change %d of revision %d: %w", change.Sub, change.Revision, err)
-		}
-	}
-	if err := r.finish(); err != nil {
-		return nil, fmt.Errorf("store: restoring: %w", err)
+	if err := r.restore(state); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
@@ -51,6 +40,25 @@ type restoration struct {
 	next   snapshot
 	last   Change  // the one added last
 	events []Event // of the revision of last, unless that is before the compact revision
+}
+
+// restore adds everything.
+func (r *restoration) restore(state State) error {
+	if err := r.addLeases(state.Leases); err != nil {
+		return fmt.Errorf("store: restoring: %w", err)
+	}
+	for change, err := range state.Changes {
+		if err != nil {
+			return fmt.Errorf("store: restoring: %w", err)
+		}
+		if err := r.add(change); err != nil {
+			return fmt.Errorf("store: restoring: change %d of revision %d: %w", change.Sub, change.Revision, err)
+		}
+	}
+	if err := r.finish(); err != nil {
+		return fmt.Errorf("store: restoring: %w", err)
+	}
+	return nil
 }
 
 func (r *restoration) addLeases(leases []Lease) error {

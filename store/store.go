@@ -28,6 +28,7 @@ type Store struct {
 	mu     sync.Mutex // the writer's lock; guards what follows
 	index  index      // the writer's own; snapshots hold clones of it
 	leases *leases
+	sealed bool // another store goes on with what this one holds
 }
 
 // snapshot is one published state of the store. It is immutable, except that chains in its index grow
@@ -114,10 +115,10 @@ func (s *Store) Revision() int64 { return s.current.Load().revision }
 // CompactRevision returns the oldest revision that can be read, or -1 when every revision can.
 func (s *Store) CompactRevision() int64 { return s.current.Load().compact }
 
-// lock takes the writer's lock, unless the store is closed.
+// lock takes the writer's lock, unless the store is closed or sealed.
 func (s *Store) lock() error {
 	s.mu.Lock()
-	if s.current.Load().closed {
+	if s.sealed || s.current.Load().closed {
 		s.mu.Unlock()
 		return ErrClosed
 	}
