@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net"
@@ -38,6 +39,8 @@ type Config struct {
 	// MaxConnections is how many connections may be open at a time; more are reset. 0 is without
 	// limit.
 	MaxConnections int
+	// Listen opens sockets; nil is net.ListenConfig's.
+	Listen func(ctx context.Context, config net.ListenConfig, network, address string) (net.Listener, error)
 	// Log receives state changes and, at a bounded rate, refused connections. The default discards
 	// them.
 	Log *slog.Logger
@@ -66,6 +69,11 @@ func (c *Config) fill() error {
 	}
 	if !c.Stream.IsValid() {
 		c.Stream = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	if c.Listen == nil {
+		c.Listen = func(ctx context.Context, config net.ListenConfig, network, address string) (net.Listener, error) {
+			return config.Listen(ctx, network, address)
+		}
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

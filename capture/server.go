@@ -101,6 +101,13 @@ func (s *Server) StopAccepting() {
 	s.sockets.reconcile(s)
 }
 
+// Leave closes all sockets, for good: another process accepts what comes to them. Connections that are
+// open go on.
+func (s *Server) Leave() {
+	s.draining.Store(true)
+	s.sockets.stop()
+}
+
 // Drain lets the workload end in peace. It closes the sockets to the workload and of gateways, waits until
 // all connections but those of the overlay have ended, and closes everything else: the workload may connect
 // to others in the meantime, and APISIX to endpoints. When ctx ends first, Drain resets what is left and

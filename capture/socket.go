@@ -66,7 +66,9 @@ func (c *Config) socketKeys(l *listener) []socketKey {
 }
 
 // open opens a socket.
-func (k socketKey) open(ctx context.Context) (*socket, error) {
+func (k socketKey) open(
+	ctx context.Context, listen func(context.Context, net.ListenConfig, string, string) (net.Listener, error),
+) (*socket, error) {
 	if k.network == "unix" && !strings.HasPrefix(k.address, "@") {
 		if err := removeSocketFile(k.address); err != nil {
 			return nil, err
@@ -75,7 +77,7 @@ func (k socketKey) open(ctx context.Context) (*socket, error) {
 	// Go sets keepalive on each accepted connection otherwise; these inherit it.
 	config := net.ListenConfig{Control: listenControl(k.transparent), KeepAlive: -1}
 	config.SetMultipathTCP(false) // it has no original destination
-	opened, err := config.Listen(ctx, k.network, k.address)
+	opened, err := listen(ctx, config, k.network, k.address)
 	if err != nil {
 		return nil, err
 	}

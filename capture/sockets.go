@@ -28,7 +28,7 @@ func (ss *sockets) start(ctx context.Context, s *Server) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	ss.open, ss.failed = make(map[socketKey]*socket), make(map[socketKey]bool)
-	ss.listen = func(k socketKey) (*socket, error) { return k.open(ctx) }
+	ss.listen = func(k socketKey) (*socket, error) { return k.open(ctx, s.config.Listen) }
 	ss.begin = func(opened *socket) { ss.accepting.Go(func() { s.accept(ctx, opened) }) }
 	ss.reconcile(s)
 }

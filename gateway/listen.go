@@ -24,8 +24,9 @@ const (
 )
 
 // split accepts connections of l and hands each to the server it asks for. It returns when l is
-// closed, after the connections that had not said what they want.
-func (e *endpoint) split(ctx context.Context, l net.Listener, grpcConns, httpConns *handoff) error {
+// closed, after the connections that had not said what they want, for which they have until ctx ends.
+// accepting ends before l is closed, and not after ctx.
+func (e *endpoint) split(ctx, accepting context.Context, l net.Listener, grpcConns, httpConns *handoff) error {
 	var undecided sync.WaitGroup
 	defer undecided.Wait()
 	open := connCount{limit: int64(e.cfg.Limits.Connections)}
@@ -41,7 +42,7 @@ func (e *endpoint) split(ctx context.Context, l net.Listener, grpcConns, httpCon
 				_ = conn.Close()
 			}
 			return nil
-		case errors.Is(err, net.ErrClosed):
+		case accepting.Err() != nil && errors.Is(err, net.ErrClosed):
 			return nil
 		case isTemporary(err):
 			// Out of file descriptors, or the client was gone before it was accepted.

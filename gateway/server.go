@@ -124,6 +124,8 @@ type endpoint struct {
 	mu    sync.Mutex
 	conns map[net.Conn]struct{} // of HTTP watches; guarded by mu
 	fresh map[net.Conn]struct{} // HTTP connections without a complete request yet; guarded by mu
+	// stopped tells that fresh connections are not waited for any more; guarded by mu.
+	stopped bool
 }
 
 func (e *endpoint) serve(ctx context.Context, l net.Listener) error {
@@ -162,17 +164,21 @@ func (e *endpoint) serve(ctx context.Context, l net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return ignore(grpcServer.Serve(grpcConns), grpc.ErrServerStopped) })
 	group.Go(func() error { return ignore(httpServer.Serve(httpConns), http.ErrServerClosed) })
-	group.Go(func() error { return e.split(conns, l, grpcConns, httpConns) })
+	group.Go(func() error { return e.split(conns, ctx, l, grpcConns, httpConns) })
 	group.Go(func() error {
 		<-ctx.Done()
 		// The listener goes first: a client whose stream ends comes back at once, and has to
 		// find the next server or none.
-		if !errors.Is(context.Cause(ctx), ErrHandedOver) {
+		handedOver := errors.Is(context.Cause(ctx), ErrHandedOver)
+		if !handedOver {
 			end()
 		}
 		err := ignore(l.Close(), net.ErrClosed)
-		_ = pause(conns, linger)
-		end()
+		e.endStreams()
+		if handedOver {
+			_ = pause(conns, linger)
+			end()
+		}
 		e.stop(context.WithoutCancel(ctx), httpServer, grpcServer, loop)
 		return err
 	})
@@ -182,19 +188,26 @@ func (e *endpoint) serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// stop ends the streams, lets the rest finish, and cuts off what does not within stopTimeout.
-func (e *endpoint) stop(ctx context.Context, httpServer *http.Server, grpcServer *grpc.Server, loop *grpc.ClientConn) {
-	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
-	defer cancel()
-	deadline, _ := ctx.Deadline()
-
+// endStreams ends the streams.
+func (e *endpoint) endStreams() {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	close(e.stopping) // under mu: an HTTP watch either sees it or is in conns
+	deadline := time.Now().Add(stopTimeout)
 	for conn := range e.conns {
 		// A reader that has stopped reading may not hold up the end of the others. An error
 		// means that the connection is gone already.
 		_ = conn.SetWriteDeadline(deadline)
 	}
+}
+
+// stop lets the rest finish, and cuts off what does not within stopTimeout.
+func (e *endpoint) stop(ctx context.Context, httpServer *http.Server, grpcServer *grpc.Server, loop *grpc.ClientConn) {
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+
+	e.mu.Lock()
+	e.stopped = true
 	for conn := range e.fresh {
 		_ = conn.Close() // the HTTP server would wait for their requests
 	}
@@ -222,7 +235,7 @@ func (e *endpoint) connState(conn net.Conn, state http.ConnState) {
 		return
 	}
 	e.fresh[conn] = struct{}{}
-	if e.isStopping() {
+	if e.stopped {
 		_ = conn.Close()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -46,6 +47,9 @@ type Config struct {
 	MaxForwarded int
 	// MaxConnections is how many TCP connections are served at a time; more are closed. Default 256.
 	MaxConnections int
+	// Listen and ListenPacket open sockets; nil are those of package net.
+	Listen       func(network, address string) (net.Listener, error)
+	ListenPacket func(network, address string) (net.PacketConn, error)
 	// Logger receives what is served and, now and then, failures of nameservers; default: discard.
 	Logger *slog.Logger
 	// Registerer receives the metrics meshbridge_capture_dns_*; default: none.
@@ -68,6 +72,12 @@ func (c Config) withDefaults() (Config, error) {
 		if !address.IsValid() {
 			return c, fmt.Errorf("dns: %q is no address with a port", address)
 		}
+	}
+	if c.Listen == nil {
+		c.Listen = net.Listen
+	}
+	if c.ListenPacket == nil {
+		c.ListenPacket = net.ListenPacket
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -329,3 +329,12 @@ func (l *logbook) String() string {
 }
 
 func (l *logbook) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// listen opens addresses as New does.
+func listen(addresses []netip.AddrPort) ([]*socket, error) {
+	c, err := Config{Addresses: addresses}.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return c.listen()
+}

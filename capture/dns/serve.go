@@ -32,7 +32,8 @@ type socket struct {
 func (s *socket) close() error { return errors.Join(s.udp.Close(), s.tcp.Close()) }
 
 // listen opens the addresses, or none of them.
-func listen(addresses []netip.AddrPort) ([]*socket, error) {
+func (c Config) listen() ([]*socket, error) {
+	addresses := c.Addresses
 	optional := netip.AddrPort{}
 	if len(addresses) == 0 {
 		optional = netip.AddrPortFrom(netip.IPv6Loopback(), DefaultPort)
@@ -40,7 +41,7 @@ func listen(addresses []netip.AddrPort) ([]*socket, error) {
 	}
 	var sockets []*socket
 	for _, address := range addresses {
-		s, err := open(address)
+		s, err := c.open(address)
 		if err != nil && address == optional && (errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT)) {
 			continue // a host without IPv6
 		}
@@ -57,15 +58,23 @@ func listen(addresses []netip.AddrPort) ([]*socket, error) {
 
 // open opens the same port for both protocols. Where any port will do, the one that is free for UDP
 // may be taken for TCP.
-func open(address netip.AddrPort) (s *socket, err error) {
+func (c Config) open(address netip.AddrPort) (s *socket, err error) {
 	for range portAttempts {
-		var udp *net.UDPConn
-		if udp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(address)); err != nil {
+		var packets net.PacketConn
+		if packets, err = c.ListenPacket("udp", address.String()); err != nil {
 			return nil, err
 		}
+		udp, ok := packets.(*net.UDPConn)
+		if !ok {
+			return nil, errors.Join(fmt.Errorf("%s: a %T is no UDP socket", address, packets), packets.Close())
+		}
 		at := udp.LocalAddr().(*net.UDPAddr).AddrPort()
-		var tcp *net.TCPListener
-		if tcp, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at)); err == nil {
+		var listener net.Listener
+		if listener, err = c.Listen("tcp", at.String()); err == nil {
+			tcp, ok := listener.(*net.TCPListener)
+			if !ok {
+				return nil, errors.Join(fmt.Errorf("%s: a %T is no TCP listener", at, listener), listener.Close(), udp.Close())
+			}
 			return &socket{netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), udp, tcp}, nil
 		}
 		_ = udp.Close()

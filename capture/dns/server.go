@@ -37,7 +37,7 @@ func New(config Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dns: %w", err)
 	}
-	sockets, err := listen(config.Addresses)
+	sockets, err := config.listen()
 	if err != nil {
 		return nil, fmt.Errorf("dns: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -31,6 +32,8 @@ type Config struct {
 	Overlay netip.Prefix
 	// StateDir keeps what was given out; empty keeps nothing.
 	StateDir string
+	// Known is what another process has given out, as far as the state directory does not say so.
+	Known []Number
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
@@ -63,12 +66,13 @@ func Open(c Config) (*Allocator, error) {
 		// The first and the last address look like those of a network and of its broadcasts.
 		addresses: newPool(1<<(32-c.Overlay.Bits()) - 2),
 	}
-	if c.StateDir == "" {
-		return a, nil
-	}
-	j, records, err := openJournal(filepath.Join(c.StateDir, journalFile))
-	if err != nil {
-		return nil, err
+	records := c.Known
+	if c.StateDir != "" {
+		j, kept, err := openJournal(filepath.Join(c.StateDir, journalFile))
+		if err != nil {
+			return nil, err
+		}
+		a.journal, records = j, slices.Concat(kept, c.Known)
 	}
 	now := c.Now()
 	for _, r := range records {
@@ -79,10 +83,9 @@ func Open(c Config) (*Allocator, error) {
 			a.addresses.restore(r.Name, r.Number, now)
 		}
 	}
-	a.journal = j
 	// The numbers are known without it, so that a full disk is no reason not to start.
-	if err := a.compact(); err != nil && !noSpace(err) {
-		return nil, errors.Join(err, j.close())
+	if err := a.Rewrite(); err != nil && !noSpace(err) {
+		return nil, errors.Join(err, a.journal.close())
 	}
 	return a, nil
 }
@@ -136,13 +139,13 @@ func (a *Allocator) Save() error {
 	case a.journal == nil:
 		return nil
 	case a.journal.file == nil:
-		return a.compact()
+		return a.Rewrite()
 	}
 	if err := a.journal.flush(); err != nil {
 		return err
 	}
 	if a.journal.lines > 2*(a.ports.len()+a.addresses.len())+1000 {
-		return a.compact()
+		return a.Rewrite()
 	}
 	return nil
 }
@@ -157,20 +160,36 @@ func (a *Allocator) Close() error {
 
 func (a *Allocator) note(kind, name string, number uint32) {
 	if a.journal != nil {
-		a.journal.add(record{Kind: kind, Name: name, Number: number})
+		a.journal.add(Number{Kind: kind, Name: name, Number: number})
 	}
 }
 
-// compact writes the file anew, with what is known.
-func (a *Allocator) compact() error {
-	records := make([]record, 0, a.ports.len()+a.addresses.len())
+// Abandon closes the file, which is another process's, without saving.
+func (a *Allocator) Abandon() error {
+	if a.journal == nil {
+		return nil
+	}
+	return a.journal.close()
+}
+
+// Numbers returns what is known, for Config.Known of another process.
+func (a *Allocator) Numbers() []Number {
+	records := make([]Number, 0, a.ports.len()+a.addresses.len())
 	for name, number := range a.ports.all() {
-		records = append(records, record{kindPort, name, number + uint32(a.config.FirstPort)})
+		records = append(records, Number{kindPort, name, number + uint32(a.config.FirstPort)})
 	}
 	for name, number := range a.addresses.all() {
-		records = append(records, record{kindAddress, name, number})
+		records = append(records, Number{kindAddress, name, number})
 	}
-	return a.journal.rewrite(records)
+	return records
+}
+
+// Rewrite writes the file anew, with what is known.
+func (a *Allocator) Rewrite() error {
+	if a.journal == nil {
+		return nil
+	}
+	return a.journal.rewrite(a.Numbers())
 }
 
 func addressAt(p netip.Prefix, number uint32) netip.Addr {

@@ -157,7 +157,7 @@ func TestAPartOfALineIsTakenBack(t *testing.T) {
 	if err != nil || len(records) != 1 {
 		t.Fatalf("%v, %v", records, err)
 	}
-	j.add(record{kindPort, "b", 2})
+	j.add(Number{kindPort, "b", 2})
 	if err := errors.Join(j.flush(), j.close()); err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestWhatCannotBeWrittenWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	j := &journal{path: path, file: closed}
-	j.add(record{kindPort, "a", 1})
+	j.add(Number{kindPort, "a", 1})
 	if err := j.flush(); err == nil {
 		t.Fatal("written to a file that is only open for reading")
 	}
@@ -186,7 +186,7 @@ func TestWhatCannotBeWrittenWaits(t *testing.T) {
 	if j.file, err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
 		t.Fatal(err)
 	}
-	j.add(record{kindPort, "b", 2})
+	j.add(Number{kindPort, "b", 2})
 	if err := errors.Join(j.flush(), j.close()); err != nil {
 		t.Fatal(err)
 	}

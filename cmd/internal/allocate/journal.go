@@ -16,8 +16,8 @@ const (
 	kindAddress = "address"
 )
 
-// record is a line of the journal: a number was given to a name. Later lines win.
-type record struct {
+// Number is a line of the journal: a number was given to a name. Later lines win.
+type Number struct {
 	Kind   string `json:"kind"`
 	Name   string `json:"name"`
 	Number uint32 `json:"number"`
@@ -35,7 +35,7 @@ type journal struct {
 
 // openJournal reads the file, if there is one, and appends to it from now on. A crash can leave a damaged
 // last line, which is cut off.
-func openJournal(path string) (*journal, []record, error) {
+func openJournal(path string) (*journal, []Number, error) {
 	j := &journal{path: path}
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -57,9 +57,9 @@ func openJournal(path string) (*journal, []record, error) {
 }
 
 // readRecords ends at the first damaged line. It returns the size of those before it.
-func readRecords(data []byte) (records []record, size int64) {
+func readRecords(data []byte) (records []Number, size int64) {
 	for line := range bytes.Lines(data) {
-		var r record
+		var r Number
 		if !bytes.HasSuffix(line, []byte("\n")) || json.Unmarshal(line, &r) != nil {
 			break
 		}
@@ -71,7 +71,7 @@ func readRecords(data []byte) (records []record, size int64) {
 
 // rewrite replaces the file, and appends to the new one from now on. Where that fails the old one stays, and
 // what a crash may leave beside it is used again by the next attempt.
-func (j *journal) rewrite(records []record) error {
+func (j *journal) rewrite(records []Number) error {
 	if err := os.MkdirAll(filepath.Dir(j.path), 0o750); err != nil {
 		return fmt.Errorf("allocations: %w", err)
 	}
@@ -96,7 +96,7 @@ func (j *journal) rewrite(records []record) error {
 	return nil
 }
 
-func (j *journal) add(r record) {
+func (j *journal) add(r Number) {
 	line, err := json.Marshal(r)
 	if err != nil {
 		return // strings and numbers encode

@@ -74,6 +74,8 @@ type Config struct {
 	// LastGood keeps the last good state in a file; nil keeps none. Registerer, Logger, Connected and
 	// ServeIncomplete are set by New.
 	LastGood *lastgood.Config
+	// Handover is the path of a Unix socket at which a successor on the same host takes over; empty is none.
+	Handover string
 	// Listen, Admin, Status, Metrics and Internal are addresses, or Off. Port 0 picks one and logs it.
 	Listen, Admin, Status, Metrics string
 	// Internal is where APISIX asks the bridge, and tells it of requests: for the loopback interface alone.
@@ -127,6 +129,8 @@ type Bridge struct {
 	apisix *apisixprocess.Process // nil where it is not started by the bridge
 	reaper *reap.Reaper           // nil where nothing is inherited
 
+	succession succession
+
 	lifecycle *lifecycle
 	status    *status.Server
 	admin     *admin.Server
@@ -151,12 +155,16 @@ func New(ctx context.Context, c Config) (_ *Bridge, err error) {
 	defer func() {
 		if err != nil {
 			b.closeListeners()
+			b.closeSuccession()
 		}
 	}()
+	if err := b.claim(ctx); err != nil {
+		return nil, err
+	}
 	if err := b.openInternal(ctx); err != nil {
 		return nil, err
 	}
-	base, revisions, err := openRevisions(c.StateDir, time.Now(), newStateFile(ceilingFile, b.registry, c.Logger))
+	base, revisions, err := b.openRevisions()
 	if err != nil {
 		return nil, err
 	}
@@ -186,6 +194,7 @@ func New(ctx context.Context, c Config) (_ *Bridge, err error) {
 		return nil, err
 	}
 	b.openLastGood()
+	b.openSuccession()
 	b.admin = b.newAdmin()
 	if err := b.newStatus(); err != nil {
 		return nil, err
@@ -193,10 +202,10 @@ func New(ctx context.Context, c Config) (_ *Bridge, err error) {
 	if err := b.open(ctx); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(b.openCapture(), b.openRequests(), b.openTraces(ctx), b.openAPISIX()); err != nil {
+	if err := errors.Join(b.openCapture(ctx), b.openRequests(), b.openTraces(ctx), b.openAPISIX()); err != nil {
 		return nil, err
 	}
-	return b, nil
+	return b, b.awaitSuccessor()
 }
 
 func (c *Config) validate() error {
@@ -234,7 +243,7 @@ func isLoopback(flag, address string) (bool, error) {
 // open listens on every address and makes the servers.
 func (b *Bridge) open(ctx context.Context) (err error) {
 	c := b.config
-	if b.listener, err = listen(ctx, "etcd", "listen", c.Listen); err != nil {
+	if b.listener, err = b.listen(ctx, "etcd", "listen", c.Listen); err != nil {
 		return err
 	}
 	c.Logger.InfoContext(ctx, "serving etcd", addressOf(b.listener))
@@ -276,7 +285,7 @@ func (b *Bridge) open(ctx context.Context) (err error) {
 			continue
 		}
 		srv := s.server()
-		if srv.listener, err = listen(ctx, s.name, s.name, s.address); err != nil {
+		if srv.listener, err = b.listen(ctx, s.name, s.name, s.address); err != nil {
 			return err
 		}
 		b.servers = append(b.servers, srv)
@@ -288,9 +297,8 @@ func (b *Bridge) open(ctx context.Context) (err error) {
 // addressOf is what is logged of a port, so that one that was picked can be found.
 func addressOf(l net.Listener) slog.Attr { return slog.String("address", l.Addr().String()) }
 
-func listen(ctx context.Context, name, flag, address string) (net.Listener, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", address)
+func (b *Bridge) listen(ctx context.Context, name, flag, address string) (net.Listener, error) {
+	l, err := b.succession.ports.Listen(ctx, net.ListenConfig{}, name, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("%s port: --%s %s: %w", name, flag, address, err)
 	}
@@ -331,29 +339,30 @@ func (b *Bridge) Run(ctx context.Context) error {
 	group, inner := errgroup.WithContext(context.WithoutCancel(ctx))
 	inner, stop := context.WithCancel(inner)
 	defer stop()
+	accepting, leave := context.WithCancelCause(inner)
+	defer leave(nil)
 	group.Go(func() error {
 		defer stop()
 		b.lifecycle.run(ctx, inner, b.traffic())
 		return nil
 	})
-	b.serve(inner, group)
+	b.serve(inner, accepting, group)
+	b.runSuccession(inner, group, func() { leave(gateway.ErrHandedOver) })
 	err := group.Wait()
-	if b.numbers != nil {
-		b.pipeline.feed.saves.wrote(b.numbers.Close())
-	}
+	b.closeNumbers()
 	return err
 }
 
-// serve starts all parts.
-func (b *Bridge) serve(ctx context.Context, group *errgroup.Group) {
+// serve starts all parts. accepting ends before ctx where a successor accepts the connections from then on.
+func (b *Bridge) serve(ctx, accepting context.Context, group *errgroup.Group) {
 	group.Go(func() error { return b.store.Run(ctx) })
-	group.Go(func() error { return b.gateway.Serve(ctx, b.listener) })
+	group.Go(func() error {
+		return b.whenServing(accepting, b.listener, func() error { return b.gateway.Serve(accepting, b.listener) })
+	})
 	if l := b.pipeline.lastGood; l != nil {
-		group.Go(func() error { return l.state.Follow(ctx, b.source, b.receive) })
 		group.Go(func() error { return l.state.Run(ctx) })
-	} else {
-		group.Go(func() error { return b.source.Run(ctx, b.receive) })
 	}
+	group.Go(func() error { return b.follow(ctx) })
 	group.Go(func() error { return b.pipeline.Run(ctx) })
 	if b.resolver != nil {
 		group.Go(func() error { return b.resolver.Run(ctx) })
@@ -363,14 +372,18 @@ func (b *Bridge) serve(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { return b.runRequests(ctx) })
 	group.Go(func() error { return b.tracer.Run(ctx, b.gateway) })
 	for _, s := range b.servers {
-		group.Go(func() error { return s.run(ctx) })
+		group.Go(func() error {
+			return b.whenServing(accepting, s.listener, func() error { return s.run(accepting) })
+		})
 	}
 	if b.capture != nil {
-		group.Go(func() error { return b.capture.Run(ctx) })
+		group.Go(func() error { return b.whenServing(ctx, nil, func() error { return b.capture.Run(ctx) }) })
 		group.Go(func() error { return b.pipeline.feed.Run(ctx) })
 	}
 	if b.nameServer != nil {
-		group.Go(func() error { return b.nameServer.Run(ctx) })
+		group.Go(func() error {
+			return b.whenServing(accepting, nil, func() error { return b.nameServer.Run(accepting) })
+		})
 	}
 	if b.identity != nil {
 		group.Go(func() error { return b.identity.Run(ctx) })

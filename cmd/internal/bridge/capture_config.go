@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -10,7 +11,6 @@ import (
 
 	"meshbridge/capture"
 	"meshbridge/capture/dns"
-	"meshbridge/cmd/internal/allocate"
 	"meshbridge/cmd/internal/logscope"
 	"meshbridge/identity"
 	"meshbridge/translate"
@@ -33,7 +33,7 @@ type CaptureConfig struct {
 }
 
 // openCapture makes the parts that belong to capture.
-func (b *Bridge) openCapture() (err error) {
+func (b *Bridge) openCapture(ctx context.Context) (err error) {
 	c := b.config.Capture
 	if c == nil {
 		return nil
@@ -53,25 +53,35 @@ func (b *Bridge) openCapture() (err error) {
 			server.Reserved = append(server.Reserved, translate.PortRange{First: port, Last: port})
 		}
 	}
-	if b.capture, err = capture.New(server); err != nil {
-		return fmt.Errorf("capture: %w", err)
+	ports := b.succession.ports
+	server.Listen = func(ctx context.Context, config net.ListenConfig, network, address string) (net.Listener, error) {
+		return ports.Listen(ctx, config, "capture "+network, network, address)
 	}
-	b.numbers, err = allocate.Open(allocate.Config{
-		FirstPort: c.FirstStreamPort, LastPort: c.LastStreamPort, Overlay: c.Overlay, StateDir: b.config.StateDir,
-	})
-	if err != nil {
+	if b.capture, err = capture.New(server); err != nil {
 		return fmt.Errorf("capture: %w", err)
 	}
 	if c.DNS != nil {
 		config := *c.DNS
 		config.Logger, config.Registerer = logscope.Logger(b.config.Logger, logscope.DNS), b.registry
+		config.Listen = func(network, address string) (net.Listener, error) {
+			return ports.Listen(ctx, net.ListenConfig{}, "dns", network, address)
+		}
+		config.ListenPacket = func(network, address string) (net.PacketConn, error) {
+			return ports.ListenPacket(ctx, net.ListenConfig{}, "dns", network, address)
+		}
 		if b.nameServer, err = dns.New(config); err != nil {
 			return fmt.Errorf("capture: %w", err)
 		}
 		b.pipeline.nameServer = b.nameServer
 	}
-	b.pipeline.feed = newCaptureFeed(b.capture, b.numbers, b.gateway,
+	b.pipeline.feed = newCaptureFeed(b.capture, nil, b.gateway,
 		newStateFile("allocations.jsonl", b.registry, b.config.Logger), logscope.Logger(b.config.Logger, logscope.Capture))
+	if b.succession.predecessor != nil {
+		return nil // until it writes no more
+	}
+	if err := b.openNumbers(nil); err != nil {
+		return fmt.Errorf("capture: %w", err)
+	}
 	return nil
 }
 

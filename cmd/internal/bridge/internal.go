@@ -19,7 +19,7 @@ func (b *Bridge) openInternal(ctx context.Context) error {
 	if loopback, err := isLoopback("internal", address); err != nil || !loopback {
 		return errors.Join(err, fmt.Errorf("--internal %s: must be a loopback address", address))
 	}
-	l, err := listen(ctx, "internal", "internal", address)
+	l, err := b.listen(ctx, "internal", "internal", address)
 	if err != nil {
 		return err
 	}

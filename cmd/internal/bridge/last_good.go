@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 	"time"
@@ -37,6 +38,21 @@ func (b *Bridge) openLastGood() {
 		config.Connected = func() bool { return client.Status().Connected }
 	}
 	b.pipeline.lastGood = &lastGood{state: lastgood.New(config)}
+}
+
+// follow runs the source. A successor needs no last good state: its predecessor serves.
+func (b *Bridge) follow(ctx context.Context) error {
+	if l := b.pipeline.lastGood; l != nil && b.succession.predecessor == nil {
+		return l.state.Follow(ctx, b.source, b.receive)
+	}
+	return b.source.Run(ctx, b.receive)
+}
+
+// pause stops writing the file, or goes on.
+func (l *lastGood) pause(on bool) {
+	if l != nil {
+		l.state.Pause(on)
+	}
 }
 
 // started is called when the first world is committed.

@@ -38,6 +38,7 @@ type LifecycleConfig struct {
 //	SIGTERM                             DrainTime     -                          StopTime
 //	SIGTERM, ExitOnZero                 MinimumDrain  while connections are open  StopTime
 //	POST /drain                         DrainTime     until SIGTERM              -
+//	another process has taken over      -             -                          DrainTime and StopTime
 //
 // The first three rows are true at any time, so that each can cut the others short. The last is for native
 // sidecars, as Istio's agent has it: the kubelet's preStop hook asks to drain when the pod is to end, and
@@ -50,6 +51,7 @@ type lifecycle struct {
 	terminated event // as by SIGTERM
 	drained    event // POST /drain
 	quit       event // POST /quitquitquit
+	left       event // another process serves
 	unready    event // serving is over
 }
 
@@ -66,7 +68,7 @@ func (e *event) happen() { e.once.Do(func() { close(e.done) }) }
 func newLifecycle(c LifecycleConfig, log *slog.Logger) *lifecycle {
 	return &lifecycle{
 		config: c, log: log,
-		terminated: newEvent(), drained: newEvent(), quit: newEvent(), unready: newEvent(),
+		terminated: newEvent(), drained: newEvent(), quit: newEvent(), left: newEvent(), unready: newEvent(),
 	}
 }
 
@@ -125,6 +127,12 @@ func (l *lifecycle) run(ctx, parts context.Context, t traffic) {
 		l.unready.happen()
 		if t != nil {
 			l.terminate(now, t)
+		}
+	case <-l.left.done:
+		limit := l.config.DrainTime + l.config.StopTime
+		l.log.InfoContext(ctx, "another process serves, finishing what is in flight", slog.Duration("at_most", limit))
+		if t != nil {
+			t.finish(now, limit)
 		}
 	case <-l.drained.done:
 		l.unready.happen()

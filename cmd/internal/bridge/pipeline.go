@@ -60,7 +60,11 @@ type pipeline struct {
 	lastGood   *lastGood // nil where nothing is kept
 	// extensions are what users add; nil is nothing.
 	extensions *extensions
-	view       atomic.Pointer[View]
+	// freeze makes Run do nothing until what it is given is closed.
+	freeze chan chan struct{}
+	// takeOver and tookOver come before and after the first world; nil without a predecessor.
+	takeOver, tookOver func() error
+	view               atomic.Pointer[View]
 
 	// owned by Run
 	latest      xds.Update            // everything received
@@ -78,7 +82,7 @@ func newPipeline(state *translate.State, w *writer, log *slog.Logger, m *metrics
 	return &pipeline{
 		state: state, writer: w, log: log, metrics: m,
 		ready: make(chan struct{}), inbox: newMailbox(), names: newNames(nil), ramps: newRamps(),
-		files: newFiles(state, log),
+		files: newFiles(state, log), freeze: make(chan chan struct{}),
 		dirty: map[xds.Key]struct{}{}, waitedSince: map[xds.Key]time.Time{},
 		expiries: map[string]time.Time{},
 	}
@@ -90,10 +94,16 @@ func (p *pipeline) Run(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		// What can happen: ctx ends; the source delivered; names resolve differently; a debounce,
-		// warm-up or commit phase is due.
+		// warm-up or commit phase is due; a successor takes over.
 		select {
 		case <-ctx.Done():
 			return nil
+		case thaw := <-p.freeze:
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-thaw:
+			}
 		case <-p.inbox.filled:
 			p.receive(time.Now())
 		case <-p.names.changed():
@@ -290,15 +300,25 @@ func (p *pipeline) settle() {
 
 // firstWorld commits everything that is known as one transaction.
 func (p *pipeline) firstWorld(now time.Time) error {
+	if p.takeOver != nil {
+		if err := p.takeOver(); err != nil {
+			return err
+		}
+	}
 	p.traces.beginAll(now, &p.latest)
 	result := p.translate(now, translate.Input{Snapshot: p.latest.Snapshot, All: true})
 	p.world = p.latest.Snapshot
 	p.dirty = map[xds.Key]struct{}{} // walked at every step: do not keep the size of the world
 	p.dirtyUntil = time.Time{}
 	p.writer.serve(result.Capture.Listeners)
-	revision, err := p.writer.first(result.Put)
+	revision, err := p.writer.first(now, result.Put)
 	if err != nil {
 		return err
+	}
+	if p.tookOver != nil {
+		if err := p.tookOver(); err != nil {
+			return err
+		}
 	}
 	p.started = true
 	p.traces.done()

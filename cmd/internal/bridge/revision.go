@@ -61,6 +61,18 @@ func openRevisions(stateDir string, now time.Time, file *stateFile) (base int64,
 	return base, r, nil
 }
 
+// resumeRevisions returns the record of a process that has stopped, to go on with its revisions.
+func resumeRevisions(stateDir string, file *stateFile) (*revisions, error) {
+	r := &revisions{file: file}
+	if stateDir == "" {
+		return r, nil
+	}
+	r.path = filepath.Join(stateDir, ceilingFile)
+	var err error
+	r.ceiling, err = readCeiling(r.path)
+	return r, err
+}
+
 // reserve promises on disk that revisions up to current and a good deal above may be used. It must
 // be called before a commit that could reach the ceiling. Where the promise cannot be written it is tried
 // again with later commits, and the next process starts at its clock if that is higher.

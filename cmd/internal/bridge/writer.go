@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -55,8 +56,31 @@ func newWriter(s *store.Store, prefix string, base int64, reserve func(int64), m
 	}
 }
 
-// first commits the first world, with the keys of the directories, as one transaction.
-func (w *writer) first(objects []apisix.Object) (revision int64, err error) {
+// adopt goes on with what another process has committed, which are the keys. Below the prefix there may be
+// others, of clients.
+func (w *writer) adopt(s *store.Store, keys []string, reserve func(next int64)) error {
+	w.reserve, w.revision = reserve, s.Revision()
+	prefix := []byte(w.prefix)
+	all, err := s.Range(prefix, store.Prefix(prefix), store.RangeOptions{})
+	if err != nil {
+		return fmt.Errorf("what is committed: %w", err)
+	}
+	own := make(map[string]bool, len(keys))
+	for _, key := range keys {
+		own[key] = true
+	}
+	for _, kv := range all.KVs {
+		if key := strings.TrimPrefix(string(kv.Key), w.prefix); own[key] {
+			w.committed[key] = kv.Value
+			w.metrics.stored(key, 1)
+		}
+	}
+	return nil
+}
+
+// first commits the first world, with the keys of the directories, as one transaction. What was committed
+// before goes with it, except for what requests in flight may still refer to.
+func (w *writer) first(now time.Time, objects []apisix.Object) (revision int64, err error) {
 	changes := make(map[string][]byte, len(objects)+len(directories))
 	for _, dir := range directories {
 		changes[dir+"/"] = []byte(initDir)
@@ -64,7 +88,23 @@ func (w *writer) first(objects []apisix.Object) (revision int64, err error) {
 	for _, o := range objects {
 		changes[o.Key()] = o.Value
 	}
-	return w.commit(changes)
+	for key := range w.committed {
+		switch _, stays := changes[key]; {
+		case stays:
+		case isRoute(key):
+			w.leave(now, key)
+		case isSSL(key), revoked(key):
+			changes[key] = nil
+		default:
+			w.garbage[key] = now.Add(garbageAfter)
+		}
+	}
+	maps.Copy(changes, w.routes)
+	clear(w.routes)
+	if _, err := w.commit(changes); err != nil {
+		return 0, err
+	}
+	return w.revision, nil
 }
 
 // add commits the first phase of the result and keeps the rest until it is due. The revision is 0

@@ -61,7 +61,7 @@ func testWriter(t *testing.T) (*writer, *history) {
 	t.Cleanup(s.Close)
 	w := newWriter(s, "/apisix", 1, func(int64) {}, newMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
 	h := newHistory(t, s)
-	if _, err := w.first([]apisix.Object{
+	if _, err := w.first(time.Now(), []apisix.Object{
 		object(apisix.KindUpstream, "u.a", "1"), object(apisix.KindRoute, "r.a", "1"),
 	}); err != nil {
 		t.Fatal(err)

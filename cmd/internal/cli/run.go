@@ -39,6 +39,7 @@ type runOptions struct {
 	extend                         extendOptions
 	serve                          serveOptions
 	lastGood                       lastGoodOptions
+	handover                       handoverOptions
 	// effective are the settings that are not defaults, for the log.
 	effective slog.Attr
 	// ignored are flags of another program's command line that mean nothing here: the log names them.
@@ -105,6 +106,7 @@ over the environment, the environment over the file.`,
 	o.extend.add(f)
 	o.serve.add(f)
 	o.lastGood.add(f)
+	o.handover.add(f)
 	addConfigFlags(cmd)
 	return cmd, o
 }
@@ -177,10 +179,14 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 	if err != nil {
 		return usageError{err}
 	}
+	successors, err := o.handover.config(o.stateDir, o.mode.mode)
+	if err != nil {
+		return usageError{err}
+	}
 	b, err := bridge.New(ctx, bridge.Config{
 		Node: identity, Istiod: istiod, TokenFile: o.source.token(node),
 		NewSource: newSource, Translate: options, DNS: resolution, Capture: front, APISIX: child, Extensions: extensions,
-		Prefix: o.prefix, StateDir: o.stateDir, LastGood: lastGood,
+		Prefix: o.prefix, StateDir: o.stateDir, LastGood: lastGood, Handover: successors,
 		Lifecycle: o.lifecycle.config(a.signals.hurry()), Pod: pod,
 		Listen: o.listen, Admin: o.admin, Status: o.status, Metrics: o.metrics, Internal: o.internal,
 		RequestMetrics: requests,

@@ -62,6 +62,7 @@ type State struct {
 	world      World
 	since, due time.Time
 	prompt     bool
+	paused     bool // by mu; another process may write the file
 	// Guarded by mu: of the world that was loaded.
 	names   map[string][]netip.Addr
 	leftOut int
@@ -100,6 +101,27 @@ func (s *State) Keep(now time.Time, w World, endpoints bool) {
 	}
 }
 
+// Pause stops writing, or goes on: another process may write the file.
+func (s *State) Pause(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.paused = on
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// next returns when the file is to be written; zero is never.
+func (s *State) next() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.paused {
+		return time.Time{}
+	}
+	return s.due
+}
+
 // Names returns the addresses of names that came with the world that Follow delivered.
 func (s *State) Names() map[string][]netip.Addr {
 	s.mu.Lock()
@@ -123,9 +145,7 @@ func (s *State) Run(ctx context.Context) error {
 	defer confirm.Stop()
 	written := false
 	for {
-		s.mu.Lock()
-		due := s.due
-		s.mu.Unlock()
+		due := s.next()
 		now := time.Now()
 		if ctx.Err() != nil {
 			if !due.IsZero() {
@@ -147,7 +167,10 @@ func (s *State) Run(ctx context.Context) error {
 		case <-s.wake:
 		case <-timer.C:
 		case <-confirm.C:
-			if written && s.config.Connected() {
+			s.mu.Lock()
+			paused := s.paused
+			s.mu.Unlock()
+			if written && !paused && s.config.Connected() {
 				s.confirm(ctx)
 			}
 		}
