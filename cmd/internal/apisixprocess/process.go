@@ -21,6 +21,8 @@ import (
 type Config struct {
 	// Home is APISIX's directory, with conf and logs; such as /usr/local/apisix.
 	Home string
+	// WorkDir is where a copy of Home is made if that cannot be written; empty makes that an error.
+	WorkDir string
 	// APISIX is APISIX's command line program, OpenResty the server that it prepares.
 	APISIX, OpenResty string
 	// Configuration is the content of conf/config.yaml.
@@ -76,6 +78,11 @@ func New(c Config) (*Process, error) {
 	if info, err := os.Stat(conf); err != nil || !info.IsDir() {
 		return nil, errors.Join(fmt.Errorf("apisix: %s is no directory: is --apisix-home right?", conf), err)
 	}
+	home, err := writableHome(c.Home, c.WorkDir)
+	if err != nil {
+		return nil, err
+	}
+	c.Home = home
 	if c.Stdout == nil {
 		c.Stdout = io.Discard
 	}

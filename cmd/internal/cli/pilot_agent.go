@@ -114,7 +114,8 @@ func (o *agentOptions) settings(a *app, kind, root string) (map[string]string, e
 		settings["metrics"] = ":" + port
 	}
 	if isDir(filepath.Join(root, istioData)) {
-		settings["state-dir"] = filepath.Join(root, istioData)
+		// Istio's template makes the root read-only, but for this.
+		settings["state-dir"], settings["apisix-work-dir"] = filepath.Join(root, istioData), filepath.Join(root, istioData)
 	}
 	maps.Copy(settings, existingIdentity(root))
 	if o.asJSON {

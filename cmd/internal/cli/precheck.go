@@ -112,7 +112,7 @@ func (o *runOptions) checks(a *app) ([]precheck.Check, error) {
 		checks = append(checks, precheck.Writable("state directory", o.stateDir, "make it, for the user of the bridge"))
 	}
 	child := precheck.APISIX{
-		Home: o.mode.home, Program: o.mode.apisix, OpenResty: o.mode.openResty,
+		Home: o.mode.home, WorkDir: o.mode.work, Program: o.mode.apisix, OpenResty: o.mode.openResty,
 		Version: version.OrDefault(), Configuration: configuration, Started: started,
 	}
 	return append(checks, child.Check), nil

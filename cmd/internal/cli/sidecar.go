@@ -14,16 +14,18 @@ import (
 
 // modeOptions say whether APISIX is started by the bridge.
 type modeOptions struct {
-	mode                    string
-	home, apisix, openResty string
-	status, prometheus      string
-	plugins                 []string
-	http, https             []uint
+	mode               string
+	home, work         string
+	apisix, openResty  string
+	status, prometheus string
+	plugins            []string
+	http, https        []uint
 }
 
 func (o *modeOptions) add(f *pflag.FlagSet) {
 	f.StringVar(&o.mode, "mode", "standalone", "`standalone|sidecar`: sidecar starts APISIX once there is something to serve, and ends with it")
 	f.StringVar(&o.home, "apisix-home", "/usr/local/apisix", "APISIX's `directory` (mode sidecar)")
+	f.StringVar(&o.work, "apisix-work-dir", "", "`directory` in which a copy of --apisix-home is made where that is read-only (mode sidecar)")
 	f.StringVar(&o.apisix, "apisix-bin", "apisix", "APISIX's command line `program` (mode sidecar)")
 	f.StringVar(&o.openResty, "openresty-bin", "/usr/local/openresty/bin/openresty", "OpenResty's `program` (mode sidecar)")
 	f.StringVar(&o.status, "apisix-status", "127.0.0.1:7085", "`address` of APISIX's readiness (mode sidecar)")
@@ -82,7 +84,7 @@ func (o *modeOptions) config(apisix apisixOptions, ports proxyPortOptions, prefi
 	}
 	return &bridge.APISIXConfig{
 		Process: apisixprocess.Config{
-			Home: o.home, APISIX: o.apisix, OpenResty: o.openResty, Status: "http://" + o.status + "/status/ready",
+			Home: o.home, WorkDir: o.work, APISIX: o.apisix, OpenResty: o.openResty, Status: "http://" + o.status + "/status/ready",
 			Stdout: stdout, Stderr: stderr, Ports: traffic,
 		},
 		Render: render,

@@ -22,6 +22,8 @@ import (
 // APISIX is one that the bridge starts, or that is configured by hand.
 type APISIX struct {
 	Home, Program, OpenResty string
+	// WorkDir is where a copy of Home is made that can be written.
+	WorkDir string
 	// Version is what is translated for.
 	Version apisix.Version
 	// Configuration is what the bridge would write to conf/config.yaml; nil where that is not known.
@@ -42,7 +44,11 @@ func (a APISIX) Check(ctx context.Context) (results []Result) {
 	}
 	results = append(results, a.programs(ctx)...)
 	if a.Started {
-		return append(results, Writable("APISIX's directory", filepath.Join(a.Home, "conf"), "its owner must be the user of the bridge, and the file system not read-only")(ctx)...)
+		directory := Writable("APISIX's directory", filepath.Join(a.Home, "conf"), "its owner must be the user of the bridge; where the file system is read-only, give --apisix-work-dir")(ctx)
+		if Failed(directory) && a.WorkDir != "" {
+			directory = Writable("APISIX's directory", a.WorkDir, "make it, for the user of the bridge")(ctx)
+		}
+		return append(results, directory...)
 	}
 	if a.Configuration == nil {
 		return append(results, bad(Warn, "APISIX's configuration", "give the flags that \"meshbridge apisix-config\" needs, such as --http-ports", "not compared"))
