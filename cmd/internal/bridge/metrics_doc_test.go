@@ -77,7 +77,7 @@ func describe(t *testing.T) []description {
 	config.NewSource = func(r prometheus.Registerer) (xds.Source, error) {
 		return xds.New(xds.Config{Address: istiod.Addr(), Node: xdstest.Node(), Registerer: r, NameTable: true})
 	}
-	b := startBridge(t, config)
+	b := startBridge(t, keepsLastGood(config, filepath.Join(t.TempDir(), "world")))
 	all := make(chan *prometheus.Desc)
 	go func() {
 		defer close(all)
