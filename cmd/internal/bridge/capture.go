@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"meshbridge/identity"
 	"meshbridge/translate"
 )
 
@@ -15,6 +16,9 @@ const (
 	// firstContact is how long capture waits for APISIX to connect before it serves for the first
 	// time. An APISIX that was here before the bridge started still has what the last process said.
 	firstContact = 10 * time.Second
+	// firstIdentity is how long it then waits for the workload's certificate, without which it would refuse
+	// all mutual TLS. Envoy's listeners and clusters warm until they have theirs.
+	firstIdentity = 10 * time.Second
 	// deliveryTimeout is how long a change of listeners waits for an APISIX that has stopped reading.
 	deliveryTimeout = 5 * time.Second
 	// applyTime is how long APISIX gets to apply what it was sent.
@@ -40,6 +44,12 @@ type watchers interface {
 	WaitDelivered(ctx context.Context, revision int64) error
 }
 
+// credential is what capture's TLS needs.
+type credential interface {
+	Current() *identity.Identity
+	Changed() <-chan struct{}
+}
+
 // captureFeed tells capture of translations so that nothing leads to something that is not there:
 // endpoints of the overlay before the upstreams with their addresses, listeners after the objects of
 // their chains, and the end of endpoints long after the upstreams. The pipeline calls it; Run is a
@@ -49,12 +59,14 @@ type captureFeed struct {
 	numbers  numbers
 	watchers watchers
 	saves    *stateFile
+	identity credential // nil without one
 	log      *slog.Logger
 	serving  chan struct{} // closed when the listeners are served for the first time
 
 	// owned by the pipeline
 	uncommitted []*translate.Listener // whose objects are not all committed; nil for none
 	leaving     map[netip.Addr]time.Time
+	stale       bool // the world is that of an earlier process: who issues certificates may be away as well
 
 	wake chan struct{} // has room for one
 	mu   sync.Mutex
@@ -65,12 +77,20 @@ type captureFeed struct {
 type servable struct {
 	listeners []*translate.Listener
 	revision  int64
+	stale     bool
 }
 
 func newCaptureFeed(f front, n numbers, w watchers, saves *stateFile, log *slog.Logger) *captureFeed {
 	return &captureFeed{
 		front: f, numbers: n, watchers: w, saves: saves, log: log,
 		serving: make(chan struct{}), wake: make(chan struct{}, 1), leaving: map[netip.Addr]time.Time{},
+	}
+}
+
+// begin is called before anything is committed.
+func (f *captureFeed) begin(stale bool) {
+	if f != nil {
+		f.stale = stale
 	}
 }
 
@@ -115,7 +135,7 @@ func (f *captureFeed) committed(now time.Time, revision int64) {
 		return
 	}
 	f.mu.Lock()
-	f.next = &servable{f.uncommitted, revision}
+	f.next = &servable{f.uncommitted, revision, f.stale}
 	f.mu.Unlock()
 	f.uncommitted = nil
 	select {
@@ -149,9 +169,13 @@ func (f *captureFeed) Run(ctx context.Context) error {
 		if first && !f.awaitAPISIX(ctx) {
 			return nil
 		}
-		f.mu.Lock()
-		s := f.next
-		f.mu.Unlock()
+		s := f.newest()
+		if first && !s.stale {
+			if !f.awaitIdentity(ctx) {
+				return nil
+			}
+			s = f.newest()
+		}
 		if !f.awaitDelivery(ctx, s.revision) {
 			return nil
 		}
@@ -175,6 +199,35 @@ func (f *captureFeed) awaitAPISIX(ctx context.Context) bool {
 		f.log.WarnContext(ctx, "capture serves although APISIX has not connected to the etcd port yet")
 	}
 	return true
+}
+
+func (f *captureFeed) newest() *servable {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.next
+}
+
+// awaitIdentity waits for the first certificate. It returns false where ctx ends.
+func (f *captureFeed) awaitIdentity(ctx context.Context) bool {
+	if f.identity == nil {
+		return true
+	}
+	timer := time.NewTimer(firstIdentity)
+	defer timer.Stop()
+	for {
+		changed := f.identity.Changed()
+		if f.identity.Current() != nil {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-changed:
+		case <-timer.C:
+			f.log.WarnContext(ctx, "capture serves although the workload has no certificate yet: mutual TLS is refused")
+			return true
+		}
+	}
 }
 
 // awaitDelivery waits until APISIX has what it was told of. It returns false where ctx ends.

@@ -76,6 +76,9 @@ func (b *Bridge) openCapture(ctx context.Context) (err error) {
 	}
 	b.pipeline.feed = newCaptureFeed(b.capture, nil, b.gateway,
 		newStateFile("allocations.jsonl", b.registry, b.config.Logger), logscope.Logger(b.config.Logger, logscope.Capture))
+	if b.identity != nil {
+		b.pipeline.feed.identity = b.identity
+	}
 	if b.succession.predecessor != nil {
 		return nil // until it writes no more
 	}

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"meshbridge/identity"
 	"meshbridge/translate"
 )
 
@@ -189,4 +190,47 @@ func TestAnOverlayEndpointOutlivesItsUpstream(t *testing.T) {
 		t.feed.committed(time.Now(), 8)
 		t.told("release [16001] [127.96.0.7]", "overlay 127.96.0.7")
 	})
+}
+
+// lateIdentity has a certificate once it is closed.
+type lateIdentity chan struct{}
+
+func (l lateIdentity) Changed() <-chan struct{} { return l }
+func (l lateIdentity) Current() *identity.Identity {
+	if !isClosed(l) {
+		return nil
+	}
+	return &identity.Identity{}
+}
+
+// The soak test found a bridge that was ready, and refused mutual TLS because its certificate came a moment
+// later than its configuration.
+func TestCaptureWaitsForTheFirstCertificate(t *testing.T) {
+	for name, test := range map[string]struct {
+		stale bool
+		wait  func(lateIdentity)
+	}{
+		"that comes":                         {wait: func(l lateIdentity) { close(l) }},
+		"that does not come":                 {wait: func(lateIdentity) { time.Sleep(firstIdentity) }},
+		"not where istiod was away at first": {stale: true, wait: func(lateIdentity) {}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fed(t, func(t *fedTest) {
+				late := make(lateIdentity)
+				t.feed.identity = late
+				t.feed.begin(test.stale)
+				t.prepare(translate.CaptureChange{Listeners: listeners("a")})
+				t.feed.committed(time.Now(), 1)
+				close(t.watched)
+				t.delivered <- struct{}{}
+				if !test.stale {
+					time.Sleep(firstIdentity / 2)
+					t.told()
+				}
+				test.wait(late)
+				time.Sleep(2 * applyTime)
+				t.told("listen a")
+			})
+		})
+	}
 }

@@ -311,6 +311,7 @@ func (p *pipeline) firstWorld(now time.Time) error {
 	p.dirty = map[xds.Key]struct{}{} // walked at every step: do not keep the size of the world
 	p.dirtyUntil = time.Time{}
 	p.writer.serve(result.Capture.Listeners)
+	p.feed.begin(p.latest.Stale)
 	revision, err := p.writer.first(now, result.Put)
 	if err != nil {
 		return err
