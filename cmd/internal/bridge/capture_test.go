@@ -211,7 +211,7 @@ func TestCaptureWaitsForTheFirstCertificate(t *testing.T) {
 		wait  func(lateIdentity)
 	}{
 		"that comes":                         {wait: func(l lateIdentity) { close(l) }},
-		"that does not come":                 {wait: func(lateIdentity) { time.Sleep(firstIdentity) }},
+		"that does not come":                 {wait: func(lateIdentity) { wait(firstIdentity) }},
 		"not where istiod was away at first": {stale: true, wait: func(lateIdentity) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -224,11 +224,11 @@ func TestCaptureWaitsForTheFirstCertificate(t *testing.T) {
 				close(t.watched)
 				t.delivered <- struct{}{}
 				if !test.stale {
-					time.Sleep(firstIdentity / 2)
+					wait(firstIdentity / 2)
 					t.told()
 				}
 				test.wait(late)
-				time.Sleep(2 * applyTime)
+				wait(2 * applyTime)
 				t.told("listen a")
 			})
 		})
