@@ -46,19 +46,17 @@ type site struct {
 type pool struct {
 	generation int
 	members    []int
-	// weights are those of a destination rule's subsets and policies: they change what is configured
-	// and not who may answer.
+	// policy is that of a destination rule: it changes what is configured and not who may answer.
 	policy int
 }
 
 // mesh is what is configured, now and before.
 type mesh struct {
-	dir     string // of manifests
-	random  *rand.Rand
-	sites   [hosts]history[site]
-	pools   [services]history[pool]
-	tcp     [tcpPorts]history[int] // service
-	changes int
+	dir    string // of manifests
+	random *rand.Rand
+	sites  [hosts]history[site]
+	pools  [services]history[pool]
+	tcp    [tcpPorts]history[int] // service
 }
 
 // newMesh writes a first configuration into the directory.
@@ -91,7 +89,6 @@ func newMesh(dir string, random *rand.Rand) (*mesh, error) {
 
 // edit makes one change and says which.
 func (m *mesh) edit() (string, error) {
-	m.changes++
 	switch n := m.random.IntN(20); {
 	case n < 9:
 		s := m.random.IntN(services)
