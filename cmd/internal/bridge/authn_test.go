@@ -59,7 +59,7 @@ func TestAPISIXAsksAboutTokens(t *testing.T) {
 				URI string `json:"uri"`
 			} `json:"plugins"`
 		}
-		if err := json.Unmarshal(kv.Value, &route); err != nil {
+		if err := json.Unmarshal(kv.GetValue(), &route); err != nil {
 			t.Fatal(err)
 		}
 		url := route.Plugins["forward-auth"].URI
