@@ -91,7 +91,7 @@ func TestCommandsInTheDocumentationAreAccepted(t *testing.T) {
 func documents(t *testing.T) []string {
 	t.Helper()
 	var paths []string
-	for _, name := range []string{"quickstart", "operations", "security", "from-apisix-mesh-agent", "from-amesh"} {
+	for _, name := range []string{"quickstart", "operations", "security", "virtual-machines", "from-apisix-mesh-agent", "from-amesh"} {
 		paths = append(paths, "../../docs/"+name+".md")
 	}
 	return paths
