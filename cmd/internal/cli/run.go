@@ -76,7 +76,9 @@ over the environment, the environment over the file.`,
 		Example: `  meshbridge run --xds grpc://istiod.istio-system.svc:15010
   meshbridge run --xds grpcs://istiod.istio-system.svc:15012 --profile direct
   meshbridge run --xds file:testdata/istiod/bookinfo-client/xds \
-    --node-id sidecar~10.9.0.1~client.default~default.svc.cluster.local`,
+    --node-id sidecar~10.9.0.1~client.default~default.svc.cluster.local
+  meshbridge run --xds grpcs://istiod.example:15012 --state-dir /var/lib/meshbridge \
+    --last-good-state world --handover socket`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withConfig(a, cmd, func() error {
