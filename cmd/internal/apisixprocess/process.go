@@ -159,7 +159,7 @@ func (p *Process) serve(ctx context.Context) error {
 	case !asked:
 		return fmt.Errorf("apisix: ended by itself: %w\n%s", errorOrExit(err), p.tail)
 	case errors.Is(err, exec.ErrWaitDelay) || isKilled(err):
-		c.Logger.WarnContext(ctx, "APISIX was killed", slog.Duration("stop_time", c.StopTime))
+		c.Logger.WarnContext(ctx, "APISIX was killed: it had not ended in the time that it had")
 	default:
 		c.Logger.InfoContext(ctx, "APISIX has stopped")
 	}

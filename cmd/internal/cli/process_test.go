@@ -227,6 +227,8 @@ func supervise(t *testing.T, istiod *xdstest.Server, mode string, environment []
 	r := &running{t: t, out: &lines{changed: make(chan struct{}, 1)}, traffic: traffic}
 	r.cmd = exec.Command(args[0], args[1:]...)
 	r.cmd.Env = append(os.Environ(), role+"=bridge", standInMode+"="+mode, standInStatus+"="+status, standInTraffic+"="+traffic)
+	// A program with the race detector sleeps for a second before it ends otherwise.
+	r.cmd.Env = append(r.cmd.Env, "GORACE=atexit_sleep_ms=0")
 	r.cmd.Env = append(r.cmd.Env, environment...)
 	r.cmd.Stdout, r.cmd.Stderr = r.out, r.out
 	if err := r.cmd.Start(); err != nil {
