@@ -40,7 +40,7 @@ type LifecycleConfig struct {
 //	POST /drain                         DrainTime     until SIGTERM              -
 //	another process has taken over      -             -                          DrainTime and StopTime
 //
-// The first three rows are true at any time, so that each can cut the others short. The last is for native
+// The first three rows are true at any time, so that each can cut the others short. POST /drain is for native
 // sidecars, as Istio's agent has it: the kubelet's preStop hook asks to drain when the pod is to end, and
 // SIGTERM comes when the application has ended, from when on there is nothing to wait for. Where the
 // bridge has neither capture nor an APISIX of its own, SIGTERM ends it at once.
