@@ -107,7 +107,9 @@ func (s *Server) serveUDP(ctx context.Context, conn *net.UDPConn, running *sync.
 					own, _ := parseQuery(slices.Clone(buffer[:n]), true)
 					running.Go(func() {
 						defer release()
-						_, _ = conn.WriteToUDPAddrPort(s.forward(ctx, &own, "udp", known), client)
+						if response := s.forward(ctx, &own, "udp", known); ctx.Err() == nil {
+							_, _ = conn.WriteToUDPAddrPort(response, client)
+						} // else the client asks again, and may be answered by another process
 					})
 					continue
 				}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
@@ -87,9 +88,14 @@ func (s *Server) Run(ctx context.Context) error {
 	<-ctx.Done()
 	var errs []error
 	for _, socket := range s.sockets {
-		errs = append(errs, socket.close())
+		// What has been read is answered before the socket closes: another process that has it, too, will not
+		// see these queries.
+		errs = append(errs, socket.udp.SetReadDeadline(time.Unix(1, 0)), socket.tcp.Close())
 	}
 	running.Wait()
+	for _, socket := range s.sockets {
+		errs = append(errs, socket.udp.Close())
+	}
 	return errors.Join(errs...)
 }
 
