@@ -45,7 +45,7 @@ file)
 esac
 
 # The node is no pod of the mesh's: a client of all its services.
-"$bin/meshbridge" run --xds "$xds" --listen "$etcd" --status "$status" --node-id "$node" --log-level debug &
+"$bin/meshbridge" run --xds "$xds" --listen "$etcd" --status "$status" --node-id "$node" --log-level debug,grpc:warn &
 pids+=($!)
 # ready asks /healthz/ready with bash alone: not every machine has curl.
 ready() {
@@ -71,6 +71,7 @@ In another terminal, try:
   etcdctl --endpoints=$etcd get --prefix /apisix/routes
   etcdctl --endpoints=$etcd watch --prefix /apisix
   $bin/meshbridge explain http://reviews:9080/ -H 'end-user: jason'
+  a browser on http://127.0.0.1:15000/: each resource beside what it became, warnings, changes
   $bin/meshbridge translate -f $root/testdata/istiod/bookinfo-client/xds -o table
 
 Edit the $edit
