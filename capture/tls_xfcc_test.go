@@ -98,7 +98,7 @@ func FuzzForwardedCertificate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, uri, name string) {
 		parsed, err := url.Parse(uri)
 		if err != nil {
-			t.Skip()
+			t.Skip("no URI:", err)
 		}
 		client := &x509.Certificate{Raw: []byte{1}, URIs: []*url.URL{parsed}, DNSNames: []string{name}}
 		element := forwardedCertificate(nil, client)

@@ -25,7 +25,7 @@ func configured(t *testing.T) (*mesh, *side) {
 	must(m.setPool(1, pool{members: []int{1}}))
 	must(m.setSite(9, site{}))
 	must(m.setSite(0, site{generation: 1, rules: []rule{{prefix: "/a", to: []int{1}, weights: []int{100}}, {to: []int{0}, weights: []int{100}}}}))
-	time.Sleep(time.Hour)
+	time.Sleep(time.Hour) // of the bubble
 	must(m.setSite(0, site{generation: 2, rules: []rule{{to: []int{1}, weights: []int{100}}}}))
 	return m, &side{name: "test", current: newHealth(), path: newHealth(), old: newHealth()}
 }
