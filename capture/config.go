@@ -41,6 +41,8 @@ type Config struct {
 	MaxConnections int
 	// Listen opens sockets; nil is net.ListenConfig's.
 	Listen func(ctx context.Context, config net.ListenConfig, network, address string) (net.Listener, error)
+	// Observer is told of connections that carry no HTTP; nil is nobody.
+	Observer Observer
 	// Log receives state changes and, at a bounded rate, refused connections. The default discards
 	// them.
 	Log *slog.Logger

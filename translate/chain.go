@@ -11,6 +11,7 @@ import (
 	routepb "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/proto"
 
+	"meshbridge/translate/accesslog"
 	"meshbridge/translate/apisix"
 )
 
@@ -76,6 +77,9 @@ type Chain struct {
 	// Stats is what is to be counted of the chain's requests, or connections where it is not HTTP; nil
 	// where nothing is.
 	Stats *Stats
+	// AccessLogs are those that APISIX does not write: the process that is told of requests and connections
+	// does.
+	AccessLogs []*accesslog.Log
 	// Denied lists the diagnostic codes of the access restrictions because of which every
 	// request is answered with 403.
 	Denied []Code
