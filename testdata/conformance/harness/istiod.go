@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Istiod is a running istiod command.
@@ -43,10 +44,27 @@ func (i *Istiod) Start(t testing.TB) {
 	if i.Secure != "" {
 		args = append(args, "--secure", i.Secure)
 	}
-	i.Process = Start(t, i.path, args...)
-	line := i.WaitLine(t, "ready line", readyLine.MatchString)
+	line := i.startUntilReady(t, args)
 	addresses := readyLine.FindStringSubmatch(line)
 	i.GRPC, i.HTTP, i.Secure = addresses[1], addresses[2], addresses[3]
+}
+
+// startUntilReady starts istiod and returns its ready line. While it was away, a connection of another test may
+// have been given one of its ports; it goes on when that has ended.
+func (i *Istiod) startUntilReady(t testing.TB, args []string) string {
+	t.Helper()
+	for end := time.Now().Add(Patience); time.Now().Before(end); {
+		i.Process = Start(t, i.path, args...)
+		line, ok := i.FindLine(t, "ready line", readyLine.MatchString)
+		switch taken := func(line string) bool { return strings.Contains(line, "address already in use") }; {
+		case ok:
+			return line
+		case !slices.ContainsFunc(i.Lines(), taken):
+			t.Fatalf("%v ended without ready line", i.Process)
+		}
+	}
+	t.Fatalf("%s: the ports that it had stay taken", i.path)
+	return ""
 }
 
 // Sync is the state of one resource type of one proxy, as istiod sees it.

@@ -89,6 +89,16 @@ func (p *Process) Lines() []string {
 // come, that match accepts. The test fails when there is none.
 func (p *Process) WaitLine(t testing.TB, what string, match func(line string) bool) string {
 	t.Helper()
+	line, ok := p.FindLine(t, what, match)
+	if !ok {
+		t.Fatalf("%s ended without %s", p.name, what)
+	}
+	return line
+}
+
+// FindLine is WaitLine for a program that may end without such a line, which is no failure: ok is false then.
+func (p *Process) FindLine(t testing.TB, what string, match func(line string) bool) (line string, ok bool) {
+	t.Helper()
 	timeout := time.NewTimer(Patience)
 	defer timeout.Stop()
 	ended := false
@@ -98,11 +108,11 @@ func (p *Process) WaitLine(t testing.TB, what string, match func(line string) bo
 		p.mu.Unlock()
 		for ; seen < len(lines); seen++ {
 			if match(lines[seen]) {
-				return lines[seen]
+				return lines[seen], true
 			}
 		}
 		if ended {
-			t.Fatalf("%s ended without %s", p.name, what)
+			return "", false
 		}
 		select {
 		case <-changed:
