@@ -8,14 +8,15 @@ import (
 	"testing"
 
 	"meshbridge/capture"
+	"meshbridge/capture/netnstest"
 	"meshbridge/translate"
 )
 
 func TestTheKernelTellsOriginalDestinations(t *testing.T) {
-	if !inNamespace(t, "iptables", "ip6tables") {
+	if !netnstest.Run(t, "iptables", "ip6tables") {
 		return
 	}
-	configure(t,
+	netnstest.Configure(t,
 		"ip address add 10.9.8.7/32 dev lo",
 		"ip address add 2001:db8::7/128 dev lo nodad",
 		"iptables -t nat -A OUTPUT -p tcp --dport 7777 -j REDIRECT --to-ports 15001",
@@ -50,15 +51,15 @@ func TestTheKernelTellsOriginalDestinations(t *testing.T) {
 }
 
 func TestTransparentListenersSeeWhereConnectionsWereGoing(t *testing.T) {
-	if !inNamespace(t, "iptables") {
+	if !netnstest.Run(t, "iptables") {
 		return
 	}
-	configure(t,
+	netnstest.Configure(t,
 		"ip address add 10.9.8.7/32 dev lo",
 		"ip rule add fwmark 1 lookup 100",
 		"ip route add local default dev lo table 100",
 	)
-	tryConfigure(t, "iptables -t mangle -A PREROUTING -p tcp -d 10.9.8.7 --dport 7777 -j TPROXY --tproxy-mark 1 --on-port 15006")
+	netnstest.TryConfigure(t, "iptables -t mangle -A PREROUTING -p tcp -d 10.9.8.7 --dport 7777 -j TPROXY --tproxy-mark 1 --on-port 15006")
 	apisix := serve(t, true, echo)
 	l := virtual(translate.Inbound, toHTTP("transparent"))
 	l.Transparent = true

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"meshbridge/capture"
+	"meshbridge/capture/netnstest"
 	"meshbridge/translate"
 )
 
@@ -88,10 +89,10 @@ func socketBetween(t *testing.T, local, remote net.Addr) int {
 
 func TestPeersThatVanishAreFound(t *testing.T) {
 	// The kernel resets a connection whose peer has been silent for so long and answers no probe.
-	if !inNamespace(t) {
+	if !netnstest.Run(t) {
 		return
 	}
-	configure(t, "ip address add 10.9.8.7/32 dev lo")
+	netnstest.Configure(t, "ip address add 10.9.8.7/32 dev lo")
 	l, err := net.Listen("tcp", "10.9.8.7:0")
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +128,7 @@ func TestPeersThatVanishAreFound(t *testing.T) {
 }
 
 func TestPortsThatAreFreeAgainAreUsed(t *testing.T) {
-	if !inNamespace(t) {
+	if !netnstest.Run(t) {
 		return
 	}
 	const ports = 10

@@ -15,49 +15,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"meshbridge/capture/netnstest"
 )
-
-// namespaceVariable tells a test that it runs in a network namespace of its own.
-const namespaceVariable = "MESHBRIDGE_TEST_NAMESPACE"
-
-// inNamespace runs a test again in a network namespace of its own, which leaves this host alone. It is true
-// in there, and skips where that is not possible, unless REQUIRE_NETNS says that it must run.
-func inNamespace(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv(namespaceVariable) != "" {
-		return true
-	}
-	lacks := func(err error) {
-		if os.Getenv("REQUIRE_NETNS") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	for _, program := range []string{"unshare", "ip", "iptables", "ip6tables"} {
-		if _, err := exec.LookPath(program); err != nil {
-			lacks(err)
-		}
-	}
-	if err := exec.Command("unshare", "-n", "true").Run(); err != nil {
-		lacks(err)
-	}
-	cmd := exec.Command("unshare", "-n", os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), namespaceVariable+"=1")
-	if output, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
-	return false
-}
-
-func shell(t *testing.T, commands ...string) {
-	t.Helper()
-	for _, command := range commands {
-		args := strings.Fields(command)
-		if output, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", command, err, output)
-		}
-	}
-}
 
 var counters = regexp.MustCompile(`(?m)^#.*\n|\[\d+:\d+\]`)
 
@@ -72,10 +32,9 @@ func saved(t *testing.T, program string) string {
 }
 
 func TestRulesAreAppliedOnceAndTakenAway(t *testing.T) {
-	if !inNamespace(t) {
+	if !netnstest.Run(t, "iptables", "ip6tables") {
 		return
 	}
-	shell(t, "ip link set lo up")
 	for _, variant := range []string{NFT, Legacy} {
 		t.Run(variant, func(t *testing.T) {
 			tool, err := Detect(t.Context(), variant, true, slog.New(slog.DiscardHandler))
@@ -87,7 +46,7 @@ func TestRulesAreAppliedOnceAndTakenAway(t *testing.T) {
 			}
 			// What others have made stays.
 			others := "-t nat -A OUTPUT -p tcp --dport 7 -j RETURN"
-			shell(t, tool.four+" "+others, tool.six+" "+others)
+			netnstest.Configure(t, tool.four+" "+others, tool.six+" "+others)
 			before := saved(t, tool.four) + saved(t, tool.six)
 
 			everything := pod()
@@ -155,7 +114,7 @@ func lines(text string) string {
 }
 
 func TestAFailureNamesTheLine(t *testing.T) {
-	if !inNamespace(t) {
+	if !netnstest.Run(t, "iptables", "ip6tables") {
 		return
 	}
 	for _, variant := range []string{NFT, Legacy} {
@@ -182,9 +141,9 @@ func TestAFailureNamesTheLine(t *testing.T) {
 func network(t *testing.T) string {
 	t.Helper()
 	peer := "mb-iptables-" + strconv.Itoa(os.Getpid())
-	shell(t, "ip netns add "+peer)
-	t.Cleanup(func() { shell(t, "ip netns del "+peer) })
-	shell(t,
+	netnstest.Configure(t, "ip netns add "+peer)
+	t.Cleanup(func() { netnstest.Configure(t, "ip netns del "+peer) })
+	netnstest.Configure(t,
 		"ip link set lo up", "ip link add eth0 type veth peer name eth0 netns "+peer,
 		"ip addr add 10.77.0.1/24 dev eth0", "ip addr add fd77::1/64 dev eth0 nodad", "ip link set eth0 up",
 		"ip -n "+peer+" addr add 10.77.0.2/24 dev eth0", "ip -n "+peer+" addr add fd77::2/64 dev eth0 nodad", "ip -n "+peer+" link set eth0 up",
@@ -255,7 +214,7 @@ func dial(ctx context.Context, t *testing.T, client, peer string, user uint32, a
 }
 
 func TestConnectionsAreRedirected(t *testing.T) {
-	if !inNamespace(t) {
+	if !netnstest.Run(t, "iptables", "ip6tables") {
 		return
 	}
 	peer, client := network(t), clientForAll(t)

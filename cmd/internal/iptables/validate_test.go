@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"meshbridge/capture/netnstest"
 )
 
 // The validation is made as the proxy's user, as Istio's CNI has it.
@@ -24,10 +26,9 @@ func TestRedirectionIsValidated(t *testing.T) {
 		}
 		return
 	}
-	if !inNamespace(t) {
+	if !netnstest.Run(t, "iptables", "ip6tables") {
 		return
 	}
-	shell(t, "ip link set lo up")
 	client := clientForAll(t)
 	validate := func(timeout string) (string, error) {
 		cmd := exec.CommandContext(t.Context(), client, "-test.run", "^"+t.Name()+"$")
