@@ -13,8 +13,11 @@ type Entry struct {
 	Duration time.Duration
 	// Chain is the key of the filter chain, and Listener that one's name.
 	Chain, Listener string
-	// Route is the name of the route in Envoy (ROUTE_NAME), and Cluster the upstream's (UPSTREAM_CLUSTER).
+	// Route is the name of the route in Envoy (ROUTE_NAME), and Cluster the upstream's (UPSTREAM_CLUSTER_RAW).
 	Route, Cluster string
+	// ClusterStat is the cluster's alt_stat_name, by which Envoy's texts call it (UPSTREAM_CLUSTER): Istio's end
+	// in a semicolon. Empty is Cluster.
+	ClusterStat string
 	// Source is the client, Destination the address that it connected to: the original one where connections
 	// are redirected. Direct is whom the connection came from, if a PROXY protocol header named another Source.
 	Source, Destination, Direct netip.AddrPort
