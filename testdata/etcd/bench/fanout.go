@@ -79,12 +79,12 @@ func (o *options) fanoutRow(ctx context.Context, p *process, protocol string, n,
 	if err != nil {
 		return err
 	}
-	rss, _, err := p.memory()
+	used, err := p.memory()
 	if err != nil {
 		return err
 	}
 	t.add(p.name, protocol, strconv.Itoa(n), rate(n*burst, burstTime), micros(burstCPU, n*burst),
-		p50p99(low.latencies), micros(lowCPU, n*low.puts), megabytes(rss))
+		p50p99(low.latencies), micros(lowCPU, n*low.puts), megabytes(used.resident))
 	return nil
 }
 

@@ -43,7 +43,7 @@ func (o *options) idleRow(
 		return err
 	}
 	defer p.stop()
-	empty, _, err := p.memory()
+	empty, err := p.memory()
 	if err != nil {
 		return err
 	}
@@ -67,11 +67,11 @@ func (o *options) idleRow(
 	if err != nil {
 		return err
 	}
-	full, _, err := p.memory()
+	full, err := p.memory()
 	if err != nil {
 		return err
 	}
-	t.add(p.name, protocol, strconv.Itoa(n), fmt.Sprintf("%.1f", float64(full-empty)/1024/float64(n)),
+	t.add(p.name, protocol, strconv.Itoa(n), fmt.Sprintf("%.1f", float64(full.resident-empty.resident)/1024/float64(n)),
 		fmt.Sprintf("%.2f", 100*(after-before).Seconds()/o.per.Seconds()))
 	return nil
 }

@@ -109,7 +109,7 @@ func (o *options) measureSync(ctx context.Context, _ string) error {
 		title: fmt.Sprintf("First sync of the bridge, %d endpoints per service", endpointsPerService),
 		header: []string{
 			"services", "bytes arrived → served ms", "process start → served ms", "CPU s", "objects", "their JSON MB",
-			"RSS MB after 10 s", "peak RSS MB", "idle CPU % of a core",
+			"RSS MB after 10 s", "of it pages of the binary", "peak RSS MB", "idle CPU % of a core",
 		},
 	}
 	for _, n := range o.services {
@@ -145,7 +145,7 @@ func (o *options) syncRow(ctx context.Context, services int, t *table) error {
 			return err
 		}
 	}
-	rss, peak, err := b.memory()
+	used, err := b.memory()
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (o *options) syncRow(ctx context.Context, services int, t *table) error {
 		return err
 	}
 	t.add(strconv.Itoa(services), millis(b.sinceReceived), millis(b.started), fmt.Sprintf("%.2f", synced.Seconds()), strconv.FormatInt(objects, 10),
-		fmt.Sprintf("%.1f", float64(size)/(1<<20)), megabytes(rss), megabytes(peak),
+		fmt.Sprintf("%.1f", float64(size)/(1<<20)), megabytes(used.resident), megabytes(used.program), megabytes(used.peak),
 		fmt.Sprintf("%.2f", 100*(idle[1]-idle[0]).Seconds()/quiet.Seconds()))
 	return nil
 }

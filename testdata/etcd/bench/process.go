@@ -212,23 +212,35 @@ func (p *process) cpu() (time.Duration, error) {
 	return total, nil
 }
 
-// memory returns the resident set and its peak, in bytes.
-func (p *process) memory() (now, peak int64, err error) {
+// memory is what a process has of it, in bytes.
+type memory struct {
+	resident, peak int64
+	// program is the part of resident that is pages of the program's file, which processes share.
+	program int64
+}
+
+func (p *process) memory() (m memory, err error) {
 	text, err := os.ReadFile(p.proc("status"))
 	if err != nil {
-		return 0, 0, err
+		return m, err
 	}
 	for line := range strings.Lines(string(text)) {
 		name, value, _ := strings.Cut(line, ":")
-		kilobytes, convErr := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		var to *int64
 		switch name {
 		case "VmRSS":
-			now, err = kilobytes<<10, errors.Join(err, convErr)
+			to = &m.resident
 		case "VmHWM":
-			peak, err = kilobytes<<10, errors.Join(err, convErr)
+			to = &m.peak
+		case "RssFile":
+			to = &m.program
+		default:
+			continue
 		}
+		kilobytes, convErr := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		*to, err = kilobytes<<10, errors.Join(err, convErr)
 	}
-	return now, peak, err
+	return m, err
 }
 
 func (p *process) proc(file string) string {

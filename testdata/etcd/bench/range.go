@@ -94,11 +94,11 @@ func (o *options) rangeRow(p *process, way string, read func() (int, error), t *
 	if err != nil {
 		return err
 	}
-	rss, _, err := p.memory()
+	used, err := p.memory()
 	if err != nil {
 		return err
 	}
-	t.add(p.name, way, p50p99(latencies), millis((after-before)/time.Duration(len(latencies))), megabytes(int64(size)), megabytes(rss))
+	t.add(p.name, way, p50p99(latencies), millis((after-before)/time.Duration(len(latencies))), megabytes(int64(size)), megabytes(used.resident))
 	return nil
 }
 
