@@ -1,6 +1,10 @@
 package accesslog
 
-import "time"
+import (
+	"time"
+
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+)
 
 // Kind is where a log is written to.
 type Kind int
@@ -20,6 +24,13 @@ type Log struct {
 	// Name is the log_name that a service is told.
 	Name    string
 	Service Service
+	// TCP tells that a service is sent entries of connections (tcp_grpc), of whatever the log is.
+	TCP bool
+	// BuiltinLabels tells that Resource is besides what Envoy says of itself: log_name, zone_name, cluster_name,
+	// node_name.
+	BuiltinLabels bool
+	// Hostname is %HOSTNAME%. It is set by whoever has parsed the log, before it is used.
+	Hostname string
 	// FlushInterval and BufferSize say when entries are sent: after that time, or so many bytes. Their defaults
 	// are Envoy's, 1 s and 16 KiB.
 	FlushInterval time.Duration
@@ -29,6 +40,32 @@ type Log struct {
 	// (additional_request_headers_to_log).
 	RequestHeaders, ResponseHeaders                               []string
 	SentRequestHeaders, SentResponseHeaders, SentResponseTrailers []string
+
+	// text is the configuration, to compare by.
+	text       string
+	filter     predicate // nil is all
+	format     func(dst []byte, l *Log, e *Entry) []byte
+	body       *anyValue
+	attributes []keyValue
+	resource   []*commonpb.KeyValue
+	tags       []tag
+}
+
+// Equal tells whether two logs do the same.
+func (l *Log) Equal(o *Log) bool {
+	return l == o || l != nil && o != nil && l.text == o.text && l.Hostname == o.Hostname
+}
+
+// Wants tells whether an entry is logged.
+func (l *Log) Wants(e *Entry) bool { return l.filter == nil || l.filter(e) }
+
+// Line is the line of a file about an entry, with what Envoy ends it in: of a text format that is part of the
+// format. It is nil for logs of other kinds.
+func (l *Log) Line(e *Entry) []byte {
+	if l.format == nil {
+		return nil
+	}
+	return l.format(nil, l, e)
 }
 
 // Service is the gRPC service of a log.
