@@ -24,6 +24,9 @@ type arrival struct {
 	head        []byte // what has been read
 	hello       inspected
 	peer        peer
+	started     time.Time
+	chain       *translate.FilterChain // nil before it is known
+	cluster     string                 // the one that was chosen, if any
 }
 
 // serve decides where an accepted connection goes, and sends it there. It ends when the connection has, or
@@ -41,6 +44,9 @@ func (s *Server) serve(ctx context.Context, from *socket, accepted net.Conn) {
 		return
 	}
 	a := &arrival{conn: conn, listener: l, direct: addrPort(accepted.RemoteAddr()), destination: addrPort(accepted.LocalAddr())}
+	if s.config.Observer != nil {
+		a.started = time.Now()
+	}
 	a.source = a.direct
 	if l == nil {
 		s.toOverlay(ctx, a)
@@ -198,6 +204,7 @@ func (s *Server) refuse(ctx context.Context, a *arrival, reason string, err erro
 		s.say.warn(ctx, reason, "connection refused", attrs...)
 	}
 	a.conn.endsAs(outcomeRefused)
+	s.observeRefused(a, reason, err)
 	reset(a.conn)
 }
 

@@ -15,6 +15,7 @@ type acceptedConn struct {
 	direction   direction              // changed by connections.move only
 	outcome     atomic.Pointer[string] // nil: closed by its ends
 	ended       atomic.Bool
+	observed    atomic.Pointer[Connected] // what the observer knows of; nil before, and where it is to know nothing
 }
 
 // Close closes the connection; the first time, it counts as ended.
@@ -32,6 +33,9 @@ func (c *acceptedConn) end() {
 	outcome := outcomeClosed
 	if o := c.outcome.Load(); o != nil {
 		outcome = *o
+	}
+	if o := c.observed.Load(); o != nil {
+		o.close(c.connections.observer, outcome)
 	}
 	c.connections.end(c, outcome)
 }

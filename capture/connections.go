@@ -7,8 +7,9 @@ import (
 
 // connections keeps account of what is open.
 type connections struct {
-	metrics *metrics
-	limit   int // 0: none
+	metrics  *metrics
+	observer Observer // nil where there is none
+	limit    int      // 0: none
 
 	mu      sync.Mutex
 	open    [directions]int
@@ -17,8 +18,8 @@ type connections struct {
 	ended   chan struct{} // closed when one that is drained ends; nil where nobody waits
 }
 
-func newConnections(m *metrics, limit int) *connections {
-	return &connections{metrics: m, limit: limit, held: make(map[*acceptedConn]struct{})}
+func newConnections(m *metrics, observer Observer, limit int) *connections {
+	return &connections{metrics: m, observer: observer, limit: limit, held: make(map[*acceptedConn]struct{})}
 }
 
 // begin enters a connection. It is false where the server has stopped, or has as many as it may have.

@@ -14,7 +14,8 @@ import (
 
 // forward sends an arrival where its filter chain leads.
 func (s *Server) forward(ctx context.Context, a *arrival) {
-	chain := a.chain()
+	chain := a.match()
+	a.chain = chain
 	switch {
 	case chain == nil:
 		s.refuse(ctx, a, reasonNoChain, nil)
@@ -51,8 +52,8 @@ func (s *Server) forward(ctx context.Context, a *arrival) {
 	}
 }
 
-// chain returns the filter chain for what is known of an arrival; nil where none matches.
-func (a *arrival) chain() *translate.FilterChain {
+// match returns the filter chain for what is known of an arrival; nil where none matches.
+func (a *arrival) match() *translate.FilterChain {
 	return a.listener.matcher.Match(Connection{
 		Destination: a.destination, Source: a.source, DirectSource: a.direct,
 		ServerName: a.hello.serverName, TransportProtocol: a.hello.transport, ApplicationProtocols: a.hello.protocols,
@@ -70,18 +71,28 @@ func (a *arrival) allowedBy(chain *translate.FilterChain) error {
 	}
 	for _, policy := range chain.Policies {
 		if allowed, name := policy.Allows(who); !allowed {
-			if name == "" {
-				return errors.New("no policy allows it")
-			}
-			return fmt.Errorf("policy %q", name)
+			return &policyError{name}
 		}
 	}
 	return nil
 }
 
+// policyError tells which policy refused a connection; empty where none allows it.
+type policyError struct{ policy string }
+
+func (e *policyError) Error() string {
+	if e.policy == "" {
+		return "no policy allows it"
+	}
+	return fmt.Sprintf("policy %q", e.policy)
+}
+
 // toCluster sends a connection to one of a chain's TCP clusters.
 func (s *Server) toCluster(ctx context.Context, a *arrival, client net.Conn, chain *translate.FilterChain) {
 	cluster := choose(chain.TCP.Clusters)
+	if cluster != nil {
+		a.cluster = cluster.Name
+	}
 	switch {
 	case cluster == nil:
 		s.refuse(ctx, a, reasonChain, errors.New("filter chain has no cluster"))
@@ -141,12 +152,15 @@ func (s *Server) toAPISIX(ctx context.Context, a *arrival, client net.Conn, chai
 		s.refuseUnreachable(ctx, a, err)
 		return
 	}
+	early := 0
 	if u := unwrap(client); u.plain != nil && len(u.head) == 0 {
 		// The first bytes have often come in the meantime: one write for both.
 		n := receive(u.plain, first[len(first):cap(first)])
 		first = first[:len(first)+n]
 		s.metrics.bytes(a.conn.direction, 0, int64(n))
+		early = n
 	}
+	s.observeOpened(a, nil, early)
 	s.relayAfter(ctx, lead{header: first, clientFirst: chain.HTTP != nil}, client, upstream, idle)
 }
 
@@ -165,6 +179,7 @@ func (s *Server) toOriginal(ctx context.Context, a *arrival, client net.Conn, cl
 		s.refuseUnreachable(ctx, a, err)
 		return
 	}
+	s.observeOpened(a, upstream, 0)
 	s.relay(ctx, client, upstream, idle)
 }
 

@@ -187,8 +187,10 @@ func (l *loop) release(to *side) {
 func (l *loop) count(f *flow, from, n int) {
 	if t := &l.traffic[f.client.direction]; from == clientSide {
 		t.received += int64(n)
+		f.observed.count(0, n)
 	} else {
 		t.sent += int64(n)
+		f.observed.count(n, 0)
 	}
 }
 

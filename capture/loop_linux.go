@@ -163,6 +163,8 @@ func (ls *loops) take(r relayed, client, upstream plainConn) bool {
 		{fd: to, writable: true, pending: r.toUpstream},
 	}}
 	l := ls.all[int(ls.next.Add(1))%len(ls.all)]
+	l.metrics.bytes(r.client.direction, 0, int64(r.read))
+	r.observed.count(0, r.read)
 	l.mu.Lock()
 	stopped := l.stopped
 	if !stopped {

@@ -52,7 +52,7 @@ func (t Table) Chain(l *translate.Listener, from, to netip.AddrPort, first []byt
 			return nil, err
 		}
 		a := &arrival{listener: served, source: look.source, direct: from, destination: look.destination, hello: look.result}
-		return a.chain(), nil
+		return a.match(), nil
 	}
 	return nil, nil
 }

@@ -14,10 +14,12 @@ import (
 
 // relayed is what an event loop is told about two connections.
 type relayed struct {
-	client *acceptedConn
-	idle   time.Duration // 0: without limit
-	// toUpstream and toClient are bytes that come before all others.
+	client   *acceptedConn
+	observed *Connected    // nil where nobody is told
+	idle     time.Duration // 0: without limit
+	// toUpstream and toClient are bytes that come before all others; so many of the former are the client's.
 	toUpstream, toClient []byte
+	read                 int
 }
 
 // relay copies bytes between two connections in both directions until both have ended, and closes
@@ -42,16 +44,22 @@ type lead struct {
 func (s *Server) relayAfter(ctx context.Context, lead lead, client, upstream net.Conn, idle time.Duration) {
 	from, to := unwrap(client), unwrap(upstream)
 	if from.accepted != nil && from.plain != nil && to.plain != nil {
-		r := relayed{client: from.accepted, idle: idle, toUpstream: append(lead.header, from.head...), toClient: to.head}
-		s.metrics.bytes(from.accepted.direction, 0, int64(len(from.head)))
+		r := relayed{
+			client: from.accepted, observed: from.accepted.observed.Load(), idle: idle,
+			toUpstream: append(lead.header, from.head...), toClient: to.head, read: len(from.head),
+		}
 		s.connections.handOver(from.accepted)
 		if s.loops.take(r, from.plain, to.plain) {
 			return
 		}
 	}
 	c := &copying{client: client, upstream: upstream, lead: lead, idle: idle, buffers: &s.copyBuffers}
+	accepted := acceptedBelow(client)
+	if accepted != nil {
+		c.observed = accepted.observed.Load()
+	}
 	c.run(ctx)
-	if accepted := acceptedBelow(client); accepted != nil {
+	if accepted != nil {
 		accepted.endsAs(c.outcome())
 		s.metrics.bytes(accepted.direction, c.sent.Load(), c.received.Load())
 	}
@@ -89,6 +97,7 @@ type copying struct {
 	lead             lead
 	idle             time.Duration
 	buffers          *sync.Pool // of *copyBuffer
+	observed         *Connected // nil where nobody is told
 
 	sent, received atomic.Int64 // bytes to the client, and to the upstream
 	begun          time.Time
@@ -150,6 +159,11 @@ func (c *copying) copy(to, from net.Conn, lead lead, count *atomic.Int64) {
 		if n > 0 {
 			c.last.Store(int64(time.Since(c.begun)))
 			count.Add(int64(n))
+			if count == &c.sent {
+				c.observed.count(n, 0)
+			} else {
+				c.observed.count(0, n)
+			}
 		}
 		silent := errors.Is(err, os.ErrDeadlineExceeded) && c.goesOn()
 		if b := lead.before(space[:n], silent); len(b) > 0 {

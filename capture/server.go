@@ -44,7 +44,7 @@ func New(config Config) (*Server, error) {
 	if s.metrics, err = newMetrics(config.Registerer); err != nil {
 		return nil, err
 	}
-	s.connections = newConnections(s.metrics, config.MaxConnections)
+	s.connections = newConnections(s.metrics, config.Observer, config.MaxConnections)
 	if s.tls, err = newTLSState(config); err != nil {
 		return nil, err
 	}

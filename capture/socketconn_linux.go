@@ -3,6 +3,7 @@ package capture
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -81,6 +82,27 @@ func (c *socketConn) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	return conn.Write(b)
+}
+
+// localAddr returns the socket's own address, without a use of it as a connection.
+func (c *socketConn) localAddr() netip.AddrPort {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conn != nil {
+		return addrPort(c.conn.LocalAddr())
+	}
+	address, err := unix.Getsockname(c.fd)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	switch a := address.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr).Unmap(), uint16(a.Port))
+	default:
+		return netip.AddrPort{}
+	}
 }
 
 func (c *socketConn) LocalAddr() net.Addr {

@@ -128,15 +128,22 @@ func (t *serverTLS) peer(own *tls.Certificate, state tls.ConnectionState) peer {
 		return peer{}
 	}
 	leaf := state.PeerCertificates[0]
-	who := peer{mutualTLS: true, dnsNames: leaf.DNSNames, subject: subject(leaf)}
+	who := peer{mutualTLS: true, principal: spiffeID(leaf), dnsNames: leaf.DNSNames, subject: subject(leaf)}
 	for _, uri := range leaf.URIs {
 		who.uris = append(who.uris, uri.String())
-		if _, err := trustDomainOf(uri.String()); err == nil && who.principal == "" {
-			who.principal = uri.String()
-		}
 	}
 	if t.forwards {
 		who.forwarded = forwardedCertificate(own.Leaf, leaf)
 	}
 	return who
+}
+
+// spiffeID returns the first SPIFFE ID of a certificate; empty without one.
+func spiffeID(certificate *x509.Certificate) string {
+	for _, uri := range certificate.URIs {
+		if _, err := trustDomainOf(uri.String()); err == nil {
+			return uri.String()
+		}
+	}
+	return ""
 }
