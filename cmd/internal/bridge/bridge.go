@@ -20,6 +20,7 @@ import (
 
 	"meshbridge/capture"
 	capturedns "meshbridge/capture/dns"
+	"meshbridge/cmd/internal/accesslog"
 	"meshbridge/cmd/internal/admin"
 	"meshbridge/cmd/internal/allocate"
 	"meshbridge/cmd/internal/apisixprocess"
@@ -82,6 +83,8 @@ type Config struct {
 	Internal string
 	// RequestMetrics says which requests are counted in Istio's metrics; that needs Internal.
 	RequestMetrics RequestMetrics
+	// AccessLogs says how the bridge writes access logs; nil writes none. Registerer and Logger are set by New.
+	AccessLogs *accesslog.Config
 	// Tracing says where traces of changes go; nil has none.
 	Tracing *tracing.Config
 	// TLS, when set, is what the etcd port speaks; with ClientCAs it authenticates its clients.
@@ -117,7 +120,10 @@ type Bridge struct {
 	internal *http.ServeMux      // what APISIX asks; nil without the internal port
 	tracer   *tracing.Tracer     // nil where changes are not traced
 	requests *telemetry.Requests // nil where they are not counted
-	servers  []server            // what Run serves besides the etcd port
+	// accessLogs writes access logs; nil where that is off.
+	accessLogs *accesslog.Writer
+
+	servers  []server // what Run serves besides the etcd port
 	listener net.Listener
 
 	// With capture; nil without.
@@ -202,7 +208,7 @@ func New(ctx context.Context, c Config) (_ *Bridge, err error) {
 	if err := b.open(ctx); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(b.openCapture(ctx), b.openRequests(), b.openTraces(ctx), b.openAPISIX()); err != nil {
+	if err := errors.Join(b.openAccessLogs(), b.openCapture(ctx), b.openRequests(), b.openTraces(ctx), b.openAPISIX()); err != nil {
 		return nil, err
 	}
 	return b, b.awaitSuccessor()
@@ -346,11 +352,12 @@ func (b *Bridge) Run(ctx context.Context) error {
 		b.lifecycle.run(ctx, inner, b.traffic())
 		return nil
 	})
+	finishAccessLogs := b.startAccessLogs(ctx)
 	b.serve(inner, accepting, group)
 	b.runSuccession(inner, group, func() { leave(gateway.ErrHandedOver) })
 	err := group.Wait()
 	b.closeNumbers()
-	return err
+	return errors.Join(err, finishAccessLogs())
 }
 
 // serve starts all parts. accepting ends before ctx where a successor accepts the connections from then on.

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	capturedns "meshbridge/capture/dns"
+	"meshbridge/cmd/internal/accesslog"
 	"meshbridge/cmd/internal/dns"
 	"meshbridge/identity"
 	"meshbridge/xds"
@@ -67,6 +68,7 @@ func describe(t *testing.T) []description {
 	istiod.Set(xdstest.Mesh(1, 1).Resources()...)
 	config := testConfig(istiod)
 	config.DNS, config.TokenFile, config.StateDir = &dns.Config{}, "token", t.TempDir()
+	config.AccessLogs = &accesslog.Config{}
 	config.Capture = &CaptureConfig{
 		FirstStreamPort: 16000, LastStreamPort: 16001, Overlay: netip.MustParsePrefix("127.96.0.0/11"),
 		DNS: &capturedns.Config{},

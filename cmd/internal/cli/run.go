@@ -32,6 +32,7 @@ type runOptions struct {
 	holdTimeout                    time.Duration
 	insecureListen                 bool
 	requests                       requestMetricsOptions
+	accessLogs                     accessLogOptions
 	dns                            dnsOptions
 	capture                        captureOptions
 	mode                           modeOptions
@@ -100,6 +101,7 @@ over the environment, the environment over the file.`,
 	f.DurationVar(&o.holdTimeout, "hold-timeout", 30*time.Second, "`duration` for which a request waits for the first world before it gets 503")
 	f.BoolVar(&o.insecureListen, "insecure-listen", false, "allow --listen to be reachable from other hosts without TLS, or without client certificates or passwords")
 	o.requests.add(f)
+	o.accessLogs.add(f)
 	o.dns.add(f)
 	o.translation.add(f)
 	o.capture.add(f)
@@ -176,6 +178,10 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 	if err != nil {
 		return usageError{err}
 	}
+	accessLogs, err := o.accessLogs.config(a.stdout, a.stderr)
+	if err != nil {
+		return usageError{err}
+	}
 	identity, istiod := o.source.about(node)
 	lastGood, err := o.lastGood.config(o.stateDir, identity)
 	if err != nil {
@@ -191,9 +197,9 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 		Prefix: o.prefix, StateDir: o.stateDir, LastGood: lastGood, Handover: successors,
 		Lifecycle: o.lifecycle.config(a.signals.hurry()), Pod: pod,
 		Listen: o.listen, Admin: o.admin, Status: o.status, Metrics: o.metrics, Internal: o.internal,
-		RequestMetrics: requests,
-		Tracing:        &tracing.Config{Getenv: a.getenv, Version: a.version, NodeID: identity.GetId(), Logger: logscope.Logger(log, logscope.Telemetry)},
-		TLS:            tlsConfig, InsecureListen: o.insecureListen,
+		RequestMetrics: requests, AccessLogs: accessLogs,
+		Tracing: &tracing.Config{Getenv: a.getenv, Version: a.version, NodeID: identity.GetId(), Logger: logscope.Logger(log, logscope.Telemetry)},
+		TLS:     tlsConfig, InsecureListen: o.insecureListen,
 		KeepRevisions: o.serve.history.revisions, KeepFor: o.serve.history.keepFor(), HoldTimeout: o.holdTimeout,
 		Auth: authority, Limits: o.serve.limits.resolve(), CORSOrigins: o.serve.limits.cors, HostWhitelist: o.serve.limits.hosts,
 		Version: a.version, Logger: log,
