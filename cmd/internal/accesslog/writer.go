@@ -79,7 +79,7 @@ func New(c Config) (*Writer, error) {
 func (w *Writer) Write(logs []*access.Log, e *access.Entry) {
 	now, size := time.Now(), 0
 	for _, l := range logs {
-		if !l.Wants(e) {
+		if l.Kind != access.KindFile || !l.Wants(e) {
 			continue
 		}
 		if size == 0 {
