@@ -21,6 +21,8 @@ import (
 
 const codeAccessLog Code = "access_log_approximate"
 
+const httpAccessLogField = "http_connection_manager.access_log"
+
 // fileLogger writes a line for each request for which one of Match holds, in APISIX's own format where
 // there is no other.
 type fileLogger struct {
@@ -34,41 +36,49 @@ const defaultLogFormat = `[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-P
 	`%RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% ` +
 	`"%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" "%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%"`
 
-// accessLogOf returns the first access log of a connection manager that is a file, and reports what is
-// not logged; nil where there is none.
+// accessLogOf returns the access log of a connection manager that APISIX writes, and reports what is not logged;
+// nil where there is none.
 func accessLogOf(hcm *http_connection_managerpb.HttpConnectionManager, options *Options, report reporter) *fileLogger {
-	var log *fileLogger
-	for _, l := range hcm.GetAccessLog() {
-		const field = "http_connection_manager.access_log"
-		path, format := logFile(l)
-		if path == "" || log != nil {
-			report("telemetry_ignored", field, "the access log "+l.GetName())
-			continue
-		}
-		var left []string
-		log = &fileLogger{Path: path}
-		if options.APISIXVersion.Has(apisix.FeatureLogFormat) {
-			log.LogFormat, left = logFields(format, options.Profile)
-		} else {
-			left = append(left, "its format")
-		}
-		if f := l.GetFilter(); f != nil {
-			condition, exact := logFilter(f)
-			filters := options.APISIXVersion.Has(apisix.FeatureLogMatch)
-			if !exact || !filters {
-				left = append(left, "a part of its filter")
-			}
-			if condition != nil && filters {
-				log.Match = []apisix.Vars{apisix.List(condition)}
-			}
-		}
-		without := ""
-		if len(left) > 0 {
-			without = ", without " + strings.Join(left, ", ")
-		}
-		report(codeAccessLog, field, path, without)
+	i := loggedByAPISIX(hcm, options)
+	if i < 0 {
+		return nil
 	}
+	l := hcm.GetAccessLog()[i]
+	path, format := logFile(l)
+	var left []string
+	log := &fileLogger{Path: path}
+	if options.APISIXVersion.Has(apisix.FeatureLogFormat) {
+		log.LogFormat, left = logFields(format, options.Profile)
+	} else {
+		left = append(left, "its format")
+	}
+	if f := l.GetFilter(); f != nil {
+		condition, exact := logFilter(f)
+		filters := options.APISIXVersion.Has(apisix.FeatureLogMatch)
+		if !exact || !filters {
+			left = append(left, "a part of its filter")
+		}
+		if condition != nil && filters {
+			log.Match = []apisix.Vars{apisix.List(condition)}
+		}
+	}
+	without := ""
+	if len(left) > 0 {
+		without = ", without " + strings.Join(left, ", ")
+	}
+	report(codeAccessLog, httpAccessLogField, path, without)
 	return log
+}
+
+// loggedByAPISIX returns which access log of a connection manager APISIX writes: the first to a file, or -1.
+func loggedByAPISIX(hcm *http_connection_managerpb.HttpConnectionManager, options *Options) int {
+	if options.BridgeAccessLogs && options.tellsRequests() {
+		return -1
+	}
+	return slices.IndexFunc(hcm.GetAccessLog(), func(l *accesslogpb.AccessLog) bool {
+		path, _ := logFile(l)
+		return path != ""
+	})
 }
 
 // logFile returns path and format of an access log; no path for one that is no file.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"meshbridge/translate/accesslog"
 )
 
 // renderCapture is capture's table as people review it: what is empty is left out.
@@ -35,6 +37,9 @@ func showTable(v reflect.Value) any {
 	case reflect.Pointer:
 		if policy, ok := reflect.TypeAssert[*NetworkPolicy](v); ok {
 			return showPolicy(policy)
+		}
+		if log, ok := reflect.TypeAssert[*accesslog.Log](v); ok {
+			return log.String()
 		}
 		return showTable(v.Elem())
 	case reflect.Slice:

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net/netip"
 	"time"
+
+	"meshbridge/translate/accesslog"
 )
 
 // The types of this file tell package capture, which stands in front of APISIX in the profile mesh,
@@ -66,6 +68,9 @@ type Listener struct {
 	// nil where that is closed.
 	Chains       []*FilterChain
 	DefaultChain *FilterChain
+	// AccessLogs are those of the listener's connections (Listener.access_log). Istio's are about connections
+	// that no chain takes.
+	AccessLogs []*accesslog.Log
 }
 
 // Inspector says on which connections a listener filter looks at the first bytes.

@@ -21,13 +21,14 @@ import (
 
 // A case is a txtar file: a comment, then
 //
-//	-- options.yaml --   profile (default mesh), apisix_version, node, allow_unenforced, internal, certificates and authorities (by
+//	-- options.yaml --   profile (default mesh), apisix_version, node, allow_unenforced, internal, bridge_access_logs, no_access_logs, certificates and authorities (by
 //	                     name of a secret, with new keys each time; file-cert: and file-root: are in files),
 //	                     file_errors, capture (with numbers for it, and its
 //	                     table in what is wanted); may be left out
 //	-- xds.yaml --       a list of resources; without a listener, the first route configuration is
 //	                     served on one for 0.0.0.0:80
-//	-- want.yaml --      routes, plugin_configs, upstreams and ssls without ids and labels, and diagnostics
+//	-- want.yaml --      routes, plugin_configs, upstreams and ssls without ids and labels, the access logs of chains
+//	                     that APISIX does not write, and diagnostics
 type caseOptions struct {
 	Profile         string   `json:"profile"`
 	APISIXVersion   string   `json:"apisix_version"`
@@ -36,6 +37,9 @@ type caseOptions struct {
 	InstanceIPs     []string `json:"instance_ips"`
 	// Internal is where the bridge answers APISIX.
 	Internal string `json:"internal"`
+	// BridgeAccessLogs has all access logs written by the bridge, NoAccessLogs none.
+	BridgeAccessLogs bool `json:"bridge_access_logs"`
+	NoAccessLogs     bool `json:"no_access_logs"`
 	// Certificates are the DNS names of secrets with a certificate.
 	Certificates map[string][]string `json:"certificates"`
 	Authorities  []string            `json:"authorities"`
@@ -53,7 +57,10 @@ func (o caseOptions) options(tb testing.TB) Options {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	opts := Options{Profile: profile, NodeID: o.Node, AllowUnenforced: o.AllowUnenforced}
+	opts := Options{
+		Profile: profile, NodeID: o.Node, AllowUnenforced: o.AllowUnenforced,
+		BridgeAccessLogs: o.BridgeAccessLogs, NoAccessLogs: o.NoAccessLogs,
+	}
 	if o.APISIXVersion != "" {
 		if opts.APISIXVersion, err = apisix.ParseVersion(o.APISIXVersion); err != nil {
 			tb.Fatal(err)
@@ -186,8 +193,9 @@ func renderCase(tb testing.TB, s *State) []byte {
 		Upstreams   []*apisix.Upstream     `json:"upstreams,omitempty"`
 		SSLs        []*apisix.SSL          `json:"ssls,omitempty"`
 		Streams     []*apisix.StreamRoute  `json:"stream_routes,omitempty"`
+		AccessLogs  map[string][]string    `json:"access_logs,omitempty"`
 		Diagnostics []string               `json:"diagnostics,omitempty"`
-	}{}
+	}{AccessLogs: map[string][]string{}}
 	names := map[string]string{}
 	for o := range s.Objects() {
 		switch o.Kind {
@@ -241,6 +249,11 @@ func renderCase(tb testing.TB, s *State) []byte {
 		}
 		return b.Priority - a.Priority
 	})
+	for _, c := range s.Chains() {
+		for _, log := range c.AccessLogs {
+			doc.AccessLogs[c.Key] = append(doc.AccessLogs[c.Key], log.String())
+		}
+	}
 	for _, d := range s.Diagnostics() {
 		if d.Code == "request_normalization" {
 			continue // that is so in every case

@@ -147,6 +147,10 @@ func (c *Chain) equal(o *Chain) bool {
 		return false
 	}
 	a.authentication, b.authentication = nil, nil
+	if !sameAccessLogs(a.AccessLogs, b.AccessLogs) {
+		return false
+	}
+	a.AccessLogs, b.AccessLogs = nil, nil
 	return reflect.DeepEqual(a, b) && proto.Equal(c.inline, o.inline)
 }
 

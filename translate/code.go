@@ -142,7 +142,7 @@ func listenerCodes() []CodeInfo {
 		},
 		{
 			"telemetry_ignored", SeverityInfo, "%s is not set up",
-			"Access logs and tracing of the connection manager are not translated; APISIX's own plugins can be enabled globally.",
+			"For access logs to services, of connections, and to further files of a chain, the bridge must be told of requests (--internal), be there (--access-logs) and know the kind of log: files, Envoy's gRPC services and OpenTelemetry's, reached through a cluster. Of tracing, see the kinds in the table. APISIX's own plugins can be enabled globally.",
 		},
 		{
 			"udp_listener", SeverityError, "UDP listeners are not served",

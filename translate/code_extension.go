@@ -21,6 +21,10 @@ func extensionCodes() []CodeInfo {
 			"The fields of a JSON format are kept, nested ones under names with a dot; a text format becomes fields named after its operators. APISIX adds the id of its route. Times are in seconds, sizes of requests include their headers, and addresses have no port. What APISIX has no variable for is left out, and where it cannot tell by a filter, it logs. Its processes must be allowed to open the file: where they run as another user than the one that started APISIX, /dev/stdout may not be one that they can. They write each line at once; without file-logger in the list of plugins, nothing is logged.",
 		},
 		{
+			codeAccessLogPartial, SeverityInfo, "the access log %s is written without %s",
+			"The bridge writes it. An operator that Envoy knows and the bridge does not reads as one without a value; where a part of a filter cannot be evaluated, more is logged than Envoy would log. Objects of the filter state are what filters of Envoy leave behind.",
+		},
+		{
 			codeStatsLabel, SeverityInfo, "label %s of Istio's metrics is \"unknown\": its value would be %s",
 			"What is counted of a request is what Istio's labels need. Literals and metadata of the node can be the values of other labels; what only the request has cannot.",
 		},

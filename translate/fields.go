@@ -30,7 +30,7 @@ var understoodInChains = map[protoreflect.FullName][]string{
 		"application_protocols",
 	},
 	"envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager": {
-		"rds", "route_config", "scoped_routes", "http_filters", "access_log", "access_log_options", "tracing",
+		"rds", "route_config", "scoped_routes", "http_filters", "access_log", "tracing",
 		"upgrade_configs", "forward_client_cert_details", "path_with_escaped_slashes_action", "codec_type",
 		"stat_prefix", "server_name", "set_current_client_cert_details", "use_remote_address", "xff_num_trusted_hops", "normalize_path",
 		"proxy_100_continue", "request_id_extension", "generate_request_id", "http_protocol_options",

@@ -7,7 +7,7 @@ var understoodInCapture = map[protoreflect.FullName][]string{
 	"envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy": {
 		"cluster", "weighted_clusters", "idle_timeout", "max_connect_attempts", "hash_policy", "tunneling_config",
 		"max_downstream_connection_duration", "access_log",
-		"stat_prefix", "access_log_options", "access_log_flush_interval", "flush_access_log_on_connected", // statistics and logs
+		"stat_prefix",
 	},
 	"envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight": {"name", "weight"},
 	"envoy.extensions.filters.network.rbac.v3.RBAC": {

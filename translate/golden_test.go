@@ -188,7 +188,11 @@ func render(tb testing.TB, s *State) []byte {
 		case len(c.Denied) > 0:
 			state = fmt.Sprintf("answers 403: %s", c.Denied)
 		}
-		doc.Chains = append(doc.Chains, c.Key+" "+state)
+		line := []string{c.Key + " " + state}
+		for _, log := range c.AccessLogs {
+			line = append(line, log.String())
+		}
+		doc.Chains = append(doc.Chains, strings.Join(line, "; "))
 	}
 	return encodeYAML(tb, doc)
 }

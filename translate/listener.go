@@ -107,11 +107,10 @@ func (s *State) parseListener(r *xds.Resource) *listenerUnit {
 			share("listener_filter_ignored", `listener_filters["`+f.GetName()+`"]`, f.GetName())
 		}
 	}
-	if len(l.GetAccessLog()) > 0 {
-		share("telemetry_ignored", "access_log", "the access log of listeners")
-	}
+	logs := s.accessLogs(l.GetAccessLog(), true, captures && !s.options.NoAccessLogs, "access_log", share)
 	if captures {
 		u.capture = capturedListener(l, &base, share)
+		u.capture.AccessLogs = logs
 	}
 	add := func(fc *listenerpb.FilterChain, field string) {
 		if fc != nil {
@@ -225,13 +224,18 @@ func (s *State) parseFilterChain(base Chain, fc *listenerpb.FilterChain, field s
 		}
 		d.parseConnectionManager(hcm, &s.options, share)
 		d.Stats = statsOfHTTP(hcm, d.Direction, share)
+		d.AccessLogs = s.httpAccessLogs(hcm, share)
 		if !s.options.APISIXVersion.Has(apisix.FeatureHeaderLines) {
 			reportTooOld(share, apisix.FeatureHeaderLines, "http_connection_manager", "")
 		}
 		d.facts.mayHaveCertificate = looksAtCertificates(fc.GetTransportSocket())
 	case typeTCPProxy:
 		d.Stats = statsOfTCP(filters, d.Direction, share)
-		d.unclaimed = isUnclaimed(decode[tcp_proxypb.TcpProxy](last.GetTypedConfig()).GetCluster())
+		proxy := decode[tcp_proxypb.TcpProxy](last.GetTypedConfig())
+		d.unclaimed = isUnclaimed(proxy.GetCluster())
+		if s.options.Profile.Captures() { // elsewhere the connections are reported
+			d.AccessLogs = s.accessLogs(proxy.GetAccessLog(), true, !s.options.NoAccessLogs, "tcp_proxy.access_log", share)
+		}
 	default:
 		d.proxy = last.GetName()
 	}

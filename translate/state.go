@@ -42,6 +42,8 @@ type State struct {
 	// has its say.
 	captured  map[string]*captureUnit
 	istioALPN bool
+	// parsedLogs are access logs by their configuration.
+	parsedLogs map[string]parsedLog
 	// credentials are the secrets that have arrived, by name.
 	credentials map[string]*credential
 	// sslDiagnostics are about ssl objects.
@@ -129,6 +131,7 @@ func New(opts Options) (*State, error) {
 		nameUsers:     index{},
 		secretUsers:   index{},
 		captured:      map[string]*captureUnit{},
+		parsedLogs:    map[string]parsedLog{},
 		objects:       newObjectSet(),
 	}
 	s.upstreamLabels = s.labels()

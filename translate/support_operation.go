@@ -4,10 +4,10 @@ package translate
 func operationSupport() []SupportSection {
 	return []SupportSection{
 		{"Telemetry", []Support{
-			{"access log to a file", "access_log", Approximate, "the file-logger plugin: JSON, with the fields that APISIX knows", []Code{codeAccessLog}, "filter-access-log"},
-			{"filters of access logs", "access_log.filter", Approximate, "by status and duration, also combined; others log every request", []Code{codeAccessLog}, "filter-access-log"},
-			{"access log of listeners and TCP", "Listener.access_log, tcp_proxy.access_log", NotYet, "not set up", []Code{"telemetry_ignored"}, "listener-settings"},
-			{"access log to a service", "access_log, gRPC or OpenTelemetry", NotYet, "not set up", []Code{"telemetry_ignored"}, "filter-access-log"},
+			{"access log to a file", "access_log", Approximate, "the file-logger plugin: JSON, with the fields that APISIX knows; in Envoy's text or JSON by the bridge, where a chain has further ones, and with --access-log-files bridge", []Code{codeAccessLog, codeAccessLogPartial}, "access-log-bridge"},
+			{"filters of access logs", "access_log.filter", Approximate, "file-logger by status and duration, also combined; the bridge by all but metadata, sampling and expressions beyond the usual; what cannot be told is logged", []Code{codeAccessLog, codeAccessLogPartial}, "access-log-services"},
+			{"access log of listeners and TCP", "Listener.access_log, tcp_proxy.access_log", NeedsCapture, "written by the bridge, in Envoy's text or JSON or to services; without the endpoint, where APISIX chooses it", []Code{codeAccessLogPartial, "telemetry_ignored"}, "access-log-tcp"},
+			{"access log to a service", "access_log, gRPC or OpenTelemetry", Approximate, "sent by the bridge, which APISIX tells of requests (docs/telemetry.md); without the filter state", []Code{codeAccessLogPartial, "telemetry_ignored"}, "access-log-services"},
 			{"response flags", "%RESPONSE_FLAGS%", NotPossible, "APISIX has no such reasons", []Code{codeHeaderLeftOut}, "action-request-headers"},
 			{"Istio's metrics of requests", "istio.stats filter", Approximate, "istio_requests_total and the histograms, counted by the bridge (docs/telemetry.md); without messages of gRPC", []Code{codeStatsLabel, codeStatsCustom}, "filter-stats"},
 			{"exchange of metadata about peers", "peer_metadata filters", NotPossible, "peers report this workload as unknown", nil, "bookinfo-client"},

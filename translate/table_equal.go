@@ -3,10 +3,12 @@ package translate
 import (
 	"net/netip"
 	"reflect"
+
+	"meshbridge/translate/accesslog"
 )
 
-// sameTable tells whether two parts of capture's tables are equal. Of functions, and of network
-// policies, the text that they were compiled from counts.
+// sameTable tells whether two parts of capture's tables are equal. Of functions, network policies and
+// access logs, the text that they were compiled from counts.
 func sameTable[T any](a, b *T) bool {
 	return a == b || sameValue(reflect.ValueOf(a), reflect.ValueOf(b))
 }
@@ -22,6 +24,10 @@ func sameValue(a, b reflect.Value) bool {
 		if policy, ok := reflect.TypeAssert[*NetworkPolicy](a); ok {
 			other, _ := reflect.TypeAssert[*NetworkPolicy](b)
 			return policy.text == other.text
+		}
+		if log, ok := reflect.TypeAssert[*accesslog.Log](a); ok {
+			other, _ := reflect.TypeAssert[*accesslog.Log](b)
+			return log.Equal(other)
 		}
 		return sameValue(a.Elem(), b.Elem())
 	case reflect.Slice:

@@ -59,9 +59,6 @@ func (d *chainDraft) parseTCPProxy(config *anypb.Any, share reporter) {
 	if c.GetMaxDownstreamConnectionDuration() != nil {
 		share(codeSettingIgnored, field+".max_downstream_connection_duration", "max_downstream_connection_duration")
 	}
-	if len(c.GetAccessLog()) > 0 {
-		share("telemetry_ignored", field+".access_log", "the access log of TCP connections")
-	}
 }
 
 // parseTCPHash reads by what an endpoint is chosen. Envoy takes the first of the policies.

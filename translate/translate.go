@@ -28,6 +28,12 @@ type Options struct {
 	OverlayPort int
 	// Internal is where the bridge answers APISIX on the same host; the zero value is nowhere.
 	Internal netip.AddrPort
+	// NoAccessLogs tells that whoever is told of requests and connections writes no access logs: those that
+	// APISIX does not write are reported.
+	NoAccessLogs bool
+	// BridgeAccessLogs leaves all access logs of requests to whoever is told of them, in Envoy's text, instead
+	// of one to a file to APISIX. It takes Internal.
+	BridgeAccessLogs bool
 	// AllowUnenforced lists the diagnostic codes of access restrictions that are left
 	// unenforced instead of answered with 403.
 	AllowUnenforced []Code

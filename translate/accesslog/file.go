@@ -14,7 +14,7 @@ const defaultFormat = `[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH
 func (p *parser) parseFile(c *filelogpb.FileAccessLog) bool {
 	p.unread(c, "path", "format", "json_format", "typed_json_format", "log_format")
 	if c.GetPath() == "" {
-		p.problem("a path")
+		p.problem("it has no path")
 		return false
 	}
 	p.log.Path = c.GetPath()
@@ -69,11 +69,11 @@ func (p *parser) setJSON(format *structpb.Struct, omit bool) {
 		root.omit()
 	}
 	p.log.format = func(dst []byte, l *Log, e *Entry) []byte {
-		out, ok := root.append(dst, l, e, omit)
+		dst, ok := root.append(dst, l, e, omit)
 		if !ok {
-			out = append(dst, "{}"...)
+			dst = append(dst, "{}"...)
 		}
-		return append(out, '\n')
+		return append(dst, '\n')
 	}
 }
 

@@ -14,7 +14,7 @@ func TestLinesOfIstiosFormat(t *testing.T) {
 		t.Fatal(problems)
 	}
 	failed := request()
-	failed.Upstream, failed.Flags, failed.Detail, failed.Duration = failed.Upstream, "UF,URX", "delayed connect error: Connection refused", 0
+	failed.Flags, failed.Detail, failed.Duration = "UF,URX", "delayed connect error: Connection refused", 0
 	failed.HTTP.Status, failed.HTTP.Answered = 503, -1
 	unrouted := request()
 	unrouted.Route, unrouted.Cluster, unrouted.Flags, unrouted.Sent = "", "", "NR", 0

@@ -1,7 +1,6 @@
 package accesslog
 
 import (
-	"net/http"
 	"strconv"
 	"strings"
 	"unicode"
@@ -64,15 +63,15 @@ func (e *Entry) grpcCode() int64 {
 		return code
 	}
 	switch e.http().Status {
-	case http.StatusBadRequest:
+	case 400:
 		return 13
-	case http.StatusUnauthorized:
+	case 401:
 		return 16
-	case http.StatusForbidden:
+	case 403:
 		return 7
-	case http.StatusNotFound:
+	case 404:
 		return 12
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	case 429, 502, 503, 504:
 		return 14
 	}
 	return 2

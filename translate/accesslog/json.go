@@ -84,40 +84,44 @@ func (n *jsonNode) append(dst []byte, l *Log, e *Entry, omit bool) (out []byte, 
 	case n.template != nil:
 		return n.template.appendJSON(dst, l, e, omit)
 	case n.object:
-		out := append(dst, '{')
+		start := len(dst)
+		dst = append(dst, '{')
 		for i := range n.fields {
-			f := &n.fields[i]
-			field := out
-			if len(field) > len(dst)+1 {
-				field = append(field, ',')
+			f, mark := &n.fields[i], len(dst)
+			if mark > start+1 {
+				dst = append(dst, ',')
 			}
-			field = append(append(field, f.name...), ':')
-			if field, ok := f.append(field, l, e, omit); ok {
-				out = field
+			dst = append(append(dst, f.name...), ':')
+			if dst, ok = f.append(dst, l, e, omit); !ok {
+				dst = dst[:mark]
 			}
 		}
-		return append(out, '}'), !omit || len(out) > len(dst)+1
+		if omit && len(dst) == start+1 {
+			return dst[:start], false
+		}
+		return append(dst, '}'), true
 	}
-	out = append(dst, '[')
+	start := len(dst)
+	dst = append(dst, '[')
 	for i := range n.elements {
-		element := out
-		if len(element) > len(dst)+1 {
-			element = append(element, ',')
+		mark := len(dst)
+		if mark > start+1 {
+			dst = append(dst, ',')
 		}
-		if element, ok := n.elements[i].append(element, l, e, omit); ok {
-			out = element
+		if dst, ok = n.elements[i].append(dst, l, e, omit); !ok {
+			dst = dst[:mark]
 		}
 	}
-	return append(out, ']'), true
+	return append(dst, ']'), true
 }
 
 // appendJSON appends the value of a template: that of a single operator has its type, and is null where there
 // is none.
 func (t template) appendJSON(dst []byte, l *Log, e *Entry, omit bool) (out []byte, ok bool) {
-	if len(t) != 1 || t[0].operator.append == nil {
+	if len(t) != 1 || t[0].append == nil {
 		return appendJSONString(dst, t.append(nil, l, e, emptyValue(omit))), true
 	}
-	value, ok := t[0].operator.append(nil, l, e)
+	value, ok := t[0].append(nil, l, e)
 	switch {
 	case !ok && omit:
 		return dst, false

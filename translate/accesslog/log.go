@@ -1,6 +1,7 @@
 package accesslog
 
 import (
+	"encoding/json"
 	"time"
 
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
@@ -55,6 +56,21 @@ type Log struct {
 func (l *Log) Equal(o *Log) bool {
 	return l == o || l != nil && o != nil && l.text == o.text && l.Hostname == o.Hostname
 }
+
+// String says where a log is written to.
+func (l *Log) String() string {
+	switch l.Kind {
+	case KindGRPC:
+		return "gRPC " + l.Name + " to " + l.Service.Cluster
+	case KindOpenTelemetry:
+		return "OpenTelemetry " + l.Name + " to " + l.Service.Cluster
+	case KindFile:
+	}
+	return "file " + l.Path
+}
+
+// MarshalJSON is String: a table that is shown has no credentials in it, which the metadata of a service may be.
+func (l *Log) MarshalJSON() ([]byte, error) { return json.Marshal(l.String()) }
 
 // Wants tells whether an entry is logged.
 func (l *Log) Wants(e *Entry) bool { return l.filter == nil || l.filter(e) }

@@ -16,7 +16,7 @@ func (p *parser) parseOpenTelemetry(c *otellogpb.OpenTelemetryAccessLogConfig) b
 	l.Kind, l.BuiltinLabels = KindOpenTelemetry, !c.GetDisableBuiltinLabels()
 	switch {
 	case c.GetHttpService() != nil:
-		p.problem("a service of http_service")
+		p.problem("its service is one of http_service")
 		return false
 	case c.GetGrpcService() != nil:
 		if !p.parseService(c.GetGrpcService()) {

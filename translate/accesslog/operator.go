@@ -1,6 +1,7 @@
 package accesslog
 
 import (
+	"cmp"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -71,7 +72,9 @@ func textOperator(name string) func(*Entry) string {
 		return func(e *Entry) string { return orNone(longFlags(e.Flags)) }
 	case "ROUTE_NAME":
 		return func(e *Entry) string { return e.Route }
-	case "UPSTREAM_CLUSTER", "UPSTREAM_CLUSTER_RAW":
+	case "UPSTREAM_CLUSTER":
+		return func(e *Entry) string { return cmp.Or(e.ClusterStat, e.Cluster) }
+	case "UPSTREAM_CLUSTER_RAW":
 		return func(e *Entry) string { return e.Cluster }
 	case "REQUESTED_SERVER_NAME":
 		return func(e *Entry) string { return sanitizedHost(e.ServerName) }

@@ -37,8 +37,8 @@ type parser struct {
 
 // Parse reads an access log; tcp tells that it is one of connections. log is nil where entries cannot be
 // written as it says: it is of a kind that is not known, or its service is reached by other means than a
-// cluster and gRPC. problems names what the log does without, in words; where a part of a filter is missing,
-// more is logged than was asked for.
+// cluster and gRPC; problems says why. Otherwise problems names what the log does without, in words: where a part
+// of a filter is missing, more is logged than was asked for.
 func Parse(config *accesslogpb.AccessLog, tcp bool) (log *Log, problems []string) {
 	p := &parser{
 		tcp:      tcp,
@@ -115,7 +115,7 @@ func (p *parser) parseKind(config *anypb.Any) bool {
 
 func (p *parser) decode(config *anypb.Any, to proto.Message) bool {
 	if err := config.UnmarshalTo(to); err != nil {
-		p.problem("a configuration that decodes")
+		p.problem("it does not decode")
 		return false
 	}
 	return true
@@ -137,10 +137,10 @@ func (p *parser) parseService(s *corepb.GrpcService) bool {
 	to := s.GetEnvoyGrpc()
 	switch {
 	case s.GetGoogleGrpc() != nil:
-		p.problem("a service of google_grpc")
+		p.problem("its service is one of google_grpc")
 		return false
 	case to.GetClusterName() == "":
-		p.problem("a service")
+		p.problem("it names no service")
 		return false
 	}
 	// Entries are sent again in any case, which is what a retry policy asks for.

@@ -84,15 +84,14 @@ func truncated(op operator, length string) operator {
 // append appends the text; empty stands for what has no value.
 func (t template) append(dst []byte, l *Log, e *Entry, empty string) []byte {
 	for _, piece := range t {
-		if piece.operator.append == nil {
+		if piece.append == nil {
 			dst = append(dst, piece.literal...)
 			continue
 		}
-		out, ok := piece.operator.append(dst, l, e)
-		if !ok {
-			out = append(dst, empty...)
+		var ok bool
+		if dst, ok = piece.append(dst, l, e); !ok {
+			dst = append(dst, empty...)
 		}
-		dst = out
 	}
 	return dst
 }

@@ -32,7 +32,7 @@ func (p *parser) parseTime(format string) []func([]byte, time.Time) []byte {
 		if literal != "" {
 			text(literal)
 		}
-		if format = rest; !found || rest == "" {
+		if !found || rest == "" {
 			break
 		}
 		if c := rest[0]; '1' <= c && c <= '9' && len(rest) > 1 && rest[1] == 'f' {
