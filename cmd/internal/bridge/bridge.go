@@ -208,9 +208,10 @@ func New(ctx context.Context, c Config) (_ *Bridge, err error) {
 	if err := b.open(ctx); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(b.openAccessLogs(), b.openCapture(ctx), b.openRequests(), b.openTraces(ctx), b.openAPISIX()); err != nil {
+	if err := errors.Join(b.openAccessLogs(), b.openCapture(ctx), b.openTraces(ctx), b.openAPISIX()); err != nil {
 		return nil, err
 	}
+	b.openRequests()
 	return b, b.awaitSuccessor()
 }
 

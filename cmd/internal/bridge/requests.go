@@ -1,9 +1,11 @@
 package bridge
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -44,13 +46,16 @@ func ParseRequestMetrics(name string) (RequestMetrics, error) {
 // again before.
 const reportedAfter = 5 * time.Minute
 
-// requestFeed lets APISIX report requests, as long as there is a chain whose requests are counted. The
+// requestFeed lets APISIX report requests, as long as there is a chain whose requests are counted or logged. The
 // pipeline calls it.
 type requestFeed struct {
-	object apisix.Object
-	always bool
+	rule telemetry.Rule
+	mode RequestMetrics
+	logs bool // there is what writes access logs
+	log  *slog.Logger
 	// owned by the pipeline
-	put     bool
+	object  apisix.Object            // what APISIX was told to run; the zero value is nothing
+	logged  []*translate.Chain       // whose logs object is made for
 	leaving map[netip.Addr]time.Time // when what capture does not stand for any more is forgotten
 
 	mu      sync.RWMutex
@@ -58,28 +63,32 @@ type requestFeed struct {
 }
 
 // openRequests makes what counts requests. Reports come in on the internal port.
-func (b *Bridge) openRequests() error {
+func (b *Bridge) openRequests() {
 	c := b.config
 	mode := cmp.Or(c.RequestMetrics, RequestMetricsAuto)
-	if b.internal == nil || mode == RequestMetricsOff {
-		return nil
+	if b.internal == nil || mode == RequestMetricsOff && b.accessLogs == nil {
+		return
 	}
-	object, err := telemetry.Rule{
-		Address: c.Translate.Internal,
-		Mesh:    c.Translate.Profile.PeerIdentity() != "",
-		Gateway: strings.HasPrefix(c.Node.GetId(), xds.NodeRouter+"~"),
-	}.Object()
-	if err != nil {
-		return err
+	log := logscope.Logger(c.Logger, logscope.Telemetry)
+	feed := &requestFeed{
+		rule: telemetry.Rule{
+			Address: c.Translate.Internal, Profile: c.Translate.Profile,
+			Gateway: strings.HasPrefix(c.Node.GetId(), xds.NodeRouter+"~"),
+		},
+		mode: mode, logs: b.accessLogs != nil, log: log,
+		overlay: map[netip.Addr]*translate.OverlayEndpoint{}, leaving: map[netip.Addr]time.Time{},
 	}
-	feed := &requestFeed{object: object, always: mode == RequestMetricsOn, overlay: map[netip.Addr]*translate.OverlayEndpoint{}, leaving: map[netip.Addr]time.Time{}}
 	b.pipeline.requests = feed
-	b.requests = telemetry.New(telemetry.Config{
-		World: requestWorld{b, feed}, Node: c.Node, Always: feed.always,
-		Registerer: b.registry, Logger: logscope.Logger(c.Logger, logscope.Telemetry),
-	})
+	config := telemetry.Config{
+		World: requestWorld{b, feed}, Node: c.Node,
+		Always: mode == RequestMetricsOn, Uncounted: mode == RequestMetricsOff,
+		Registerer: b.registry, Logger: log,
+	}
+	if b.accessLogs != nil {
+		config.Entries = b.accessLogs
+	}
+	b.requests = telemetry.New(config)
 	b.internal.Handle(telemetry.Path, b.requests)
-	return nil
 }
 
 // prepare adds what APISIX is to run to a result, and takes note of what capture stands for; nil does nothing.
@@ -88,16 +97,40 @@ func (f *requestFeed) prepare(now time.Time, result *translate.Result, chains []
 		return
 	}
 	f.follow(now, &result.Capture)
-	wanted := f.always || slices.ContainsFunc(chains, func(c *translate.Chain) bool {
-		return c.HTTP && c.NotServed == "" && c.Stats != nil
-	})
-	switch {
-	case wanted && !f.put:
-		result.Put = append(result.Put, f.object)
-	case !wanted && f.put:
-		result.Delete = append(result.Delete, f.object.Key())
+	wanted := f.mode == RequestMetricsOn
+	var logged []*translate.Chain
+	for _, c := range chains {
+		if !c.HTTP || c.NotServed != "" {
+			continue
+		}
+		wanted = wanted || f.mode == RequestMetricsAuto && c.Stats != nil
+		if f.logs && len(c.AccessLogs) > 0 {
+			wanted, logged = true, append(logged, c)
+		}
 	}
-	f.put = wanted
+	switch had := f.object.ID != ""; {
+	case !wanted && had:
+		result.Delete = append(result.Delete, f.object.Key())
+		f.object, f.logged = apisix.Object{}, nil
+	case wanted && (!had || !slices.Equal(logged, f.logged)):
+		f.logged = logged
+		object, err := f.ruleFor(logged).Object()
+		if err != nil {
+			f.log.Error("requests are not reported as they should be", slog.Any("error", err)) // cannot happen
+		} else if !bytes.Equal(object.Value, f.object.Value) {
+			f.object = object
+			result.Put = append(result.Put, object)
+		}
+	}
+}
+
+// ruleFor is the rule where the requests of some chains are logged.
+func (f *requestFeed) ruleFor(logged []*translate.Chain) telemetry.Rule {
+	rule := f.rule
+	for _, c := range logged {
+		rule.Logged = append(rule.Logged, telemetry.Logged(c.Key, c.AccessLogs))
+	}
+	return rule
 }
 
 // follow takes note of endpoints. Requests to those that are gone may still end, and be reported.

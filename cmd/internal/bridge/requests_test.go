@@ -88,8 +88,8 @@ func TestWhatAPISIXReportsIsInIstiosMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	report := fmt.Sprintf(`{"worker": "1", "sequence": 1, "series": [{"route": %q, "upstream": %q, "node": "10.0.1.1:8080", "status": 200,
-		"count": 5, "duration": %[3]s, "received": %[3]s, "sent": %[3]s}]}`, route, upstream, distribution)
+	report := fmt.Sprintf(`{"worker": "1", "sequence": 1, "series": [{"route": %q, "upstream": %q, "node": "10.0.1.1:8080", "status": 200, `+
+		`"count": 5, "duration": %[3]s, "received": %[3]s, "sent": %[3]s}]}`, route, upstream, distribution)
 	for range 2 { // it may come again
 		if code, body := post(t, internal, "/log", report); code != http.StatusNoContent {
 			t.Fatalf("%d %s", code, body)

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"meshbridge/translate"
+	"meshbridge/translate/accesslog"
 	"meshbridge/translate/apisix"
 	"meshbridge/xds"
 )
@@ -74,6 +75,7 @@ func newWorld(t *testing.T) *fakeWorld {
 	w.load(t, fmt.Sprintf(`
 - "@type": type.googleapis.com/envoy.config.cluster.v3.Cluster
   name: %[1]q
+  alt_stat_name: "%[1]s;"
   type: EDS
   eds_cluster_config: {eds_config: {ads: {}}}
   metadata: {filter_metadata: {istio: {services: [{host: reviews.default.svc.cluster.local, name: reviews, namespace: default}]}}}
@@ -121,16 +123,34 @@ func node() *corepb.Node {
 	return &corepb.Node{Id: "sidecar~10.0.0.9~client-abc.shop~shop.svc.cluster.local", Metadata: metadata}
 }
 
-// counted is Requests with the registry of its metrics.
+// counted is Requests with the registry of its metrics, and what was written to access logs.
 type counted struct {
 	*Requests
 	registry *prometheus.Registry
+	written  *written
 }
 
 func newCounted(t *testing.T, w World) counted {
 	t.Helper()
-	registry := prometheus.NewRegistry()
-	return counted{New(Config{World: w, Node: node(), Registerer: registry, Logger: slog.New(slog.DiscardHandler)}), registry}
+	return newCountedBy(t, Config{World: w})
+}
+
+func newCountedBy(t *testing.T, c Config) counted {
+	t.Helper()
+	out := counted{registry: prometheus.NewRegistry(), written: &written{}}
+	c.Node, c.Registerer, c.Logger, c.Entries = node(), out.registry, slog.New(slog.DiscardHandler), out.written
+	out.Requests = New(c)
+	return out
+}
+
+// written are entries that were handed to logs.
+type written struct {
+	entries []*accesslog.Entry
+	logs    [][]*accesslog.Log
+}
+
+func (w *written) Write(logs []*accesslog.Log, e *accesslog.Entry) {
+	w.logs, w.entries = append(w.logs, logs), append(w.entries, e)
 }
 
 // post sends a report.

@@ -1,21 +1,29 @@
--- Counts requests by what APISIX knows of them, and reports to the bridge. One state for each process of APISIX;
--- it outlives changes of this program, whose number goes up when the state is another.
-local state = package.loaded["meshbridge.requests.1"]
+-- Counts requests by what APISIX knows of them, keeps entries of those that access logs want, and reports to the
+-- bridge. One state for each process of APISIX; it outlives changes of this program, whose number goes up when the
+-- state is another.
+local state = package.loaded["meshbridge.requests.2"]
 if not state then
   state = {
-    series = {}, size = 0, sequence = 0, folded = 0, failures = 0,
+    -- numbers has the place of each series in the list, by what its requests have in common.
+    numbers = {}, list = {}, size = 0, sequence = 0, folded = 0, failures = 0,
+    entries = {}, gathered = 0, bytes = 0, lost = 0,
     worker = ngx.worker.pid() .. "." .. string.format("%.0f", ngx.now() * 1000),
   }
-  package.loaded["meshbridge.requests.1"] = state
+  package.loaded["meshbridge.requests.2"] = state
 end
 
 local ngx, start_time = ngx, ngx.req.start_time
 local now, timer_at, exiting = ngx.now, ngx.timer.at, ngx.worker.exiting
-local pairs, tonumber, floor = pairs, tonumber, math.floor
+local tonumber, floor, encode = tonumber, math.floor, require("cjson.safe").encode
 local byte, find, sub = string.byte, string.find, string.sub
 
 local bounds = {@BOUNDS@}
 local last = #bounds + 1
+
+-- What access logs want to know, by the chain of a request: variables, false where there is none.
+local wanted = {@WANTED@}
+local logged = {@LOGGED@}
+local logs = next(logged) ~= nil
 
 -- A distribution: the sum, and how many are in each bucket.
 local function distribution()
@@ -50,40 +58,82 @@ local function send(body)
   return refused
 end
 
+-- An entry is an array of texts. The bridge makes something of them, which it can do while APISIX serves others.
+local function entry(number, wants, started, took)
+  local var, vars, row = ngx.var, wants.vars, wants.row
+  row[1], row[2], row[3] = number .. "", started .. "", took .. ""
+  for i = 1, #vars do
+    local name = vars[i]
+    local value = name and var[name] or ""
+    row[i + 3] = #value > @TEXT@ and sub(value, 1, @TEXT@) or value
+  end
+  return encode(row)
+end
+
+local function keep(text)
+  if not text or state.gathered >= @ENTRIES@ or state.bytes + #text > @BYTES@ then
+    state.lost = state.lost + 1
+    return
+  end
+  local n = state.gathered + 1
+  state.entries[n], state.gathered, state.bytes = text, n, state.bytes + #text
+end
+
+local function many()
+  return state.gathered >= @MANY@ or state.bytes >= @MANYBYTES@
+end
+
+-- The first line of a report has what is counted, and each other line is an entry.
+local function compose()
+  state.sequence = state.sequence + 1
+  local body = encode({
+    worker = state.worker, sequence = state.sequence, folded = state.folded, lost_entries = state.lost, series = state.list,
+  })
+  if state.gathered > 0 then
+    body = body .. "\n" .. table.concat(state.entries, "\n")
+  end
+  state.body = body
+  state.numbers, state.list, state.size, state.folded = {}, {}, 0, 0
+  state.entries, state.gathered, state.bytes, state.lost = {}, 0, 0, 0
+end
+
 -- One report is under way at a time, and is repeated as it is until the bridge has it.
 local function report()
-  state.armed = false
   if state.busy then
     return
   end
   state.busy = true
-  local attempts = 0
+  local attempts, done = 0, true
   repeat
     if not state.body and state.size > 0 then
-      local series, n = {}, 0
-      for _, s in pairs(state.series) do
-        n = n + 1
-        series[n] = s
-      end
-      state.sequence = state.sequence + 1
-      state.body = require("cjson.safe").encode({
-        worker = state.worker, sequence = state.sequence, folded = state.folded, series = series,
-      })
-      state.series, state.size, state.folded = {}, 0, 0
+      compose()
     end
     if not state.body then
       break
     end
     attempts = attempts + 1
-    local done = send(state.body)
+    done = send(state.body)
     if done then
       state.body, state.failures = nil, 0
     end
     -- A process that ends has no later.
-  until not exiting() or attempts >= 3 and not done
+  until not exiting() and not (done and many()) or attempts >= 3 and not done
   state.busy = false
-  if (state.body or state.size > 0) and not exiting() then
-    state.armed = timer_at(@INTERVAL@, report)
+  if (state.body or state.size > 0) and not state.armed and not exiting() then
+    state.armed = timer_at(@INTERVAL@, state.on_time)
+  end
+end
+
+-- Timers outlive this program, too, and run what is newest.
+state.report = report
+if not state.on_time then
+  state.on_time = function()
+    state.armed = false
+    return state.report()
+  end
+  state.on_many = function()
+    state.called = false
+    return state.report()
   end
 end
 
@@ -128,34 +178,55 @@ return function(_, ctx)
     host = sub(var.http_host or "", 1, 256)
   end
 
+  local wants
+  if logs then -- the chain is the first part of a route's name
+    local chain = @KEY@
+    if route then
+      local name = route.name or ""
+      chain = sub(name, 1, (find(name, "|", 1, true) or 0) - 1)
+    end
+    wants = logged[chain or ""]
+  end
+  local layout = wants and wants.id or ""
+
   local key = id .. "\n" .. upstream .. "\n" .. node .. "\n" .. status .. "\n" .. failure .. "\n" .. grpc
-    .. "\n" .. principal .. "\n" .. peer .. "\n" .. host
-  local series = state.series[key]
-  if not series and state.size >= @SERIES@ and (peer ~= "" or host ~= "") then
+    .. "\n" .. principal .. "\n" .. layout .. "\n" .. peer .. "\n" .. host
+  local number = state.numbers[key]
+  if not number and state.size >= @SERIES@ and (peer ~= "" or host ~= "") then
     -- Clients make up names: what is beyond the limit is counted without them.
     peer, host, state.folded = "", "", state.folded + 1
     key = id .. "\n" .. upstream .. "\n" .. node .. "\n" .. status .. "\n" .. failure .. "\n" .. grpc
-      .. "\n" .. principal .. "\n\n"
-    series = state.series[key]
+      .. "\n" .. principal .. "\n" .. layout .. "\n\n"
+    number = state.numbers[key]
   end
+  local series = number and state.list[number]
   if not series then
     series = {
       route = id, upstream = upstream, node = node, status = status, failure = failure, grpc = grpc,
       principal = principal, peer = peer, host = host, count = 0,
       duration = distribution(), received = distribution(), sent = distribution(),
+      headers = wants and wants.headers,
     }
     if peer ~= "" then
       series.metadata = sub(var.http_x_envoy_peer_metadata or "", 1, 8192)
     end
-    state.series[key] = series
-    state.size = state.size + 1
+    number = state.size + 1
+    state.numbers[key], state.list[number], state.size = number, series, number
   end
   series.count = series.count + 1
-  observe(series.duration, floor((now() - start_time()) * 1000 + 0.5))
+  local started = start_time()
+  local took = floor((now() - started) * 1000 + 0.5)
+  observe(series.duration, took)
   observe(series.received, tonumber(var.request_length) or 0)
   observe(series.sent, tonumber(var.bytes_sent) or 0)
 
+  if wants then
+    keep(entry(number, wants, started, took))
+    if not state.called and not state.busy and many() then
+      state.called = timer_at(0, state.on_many)
+    end
+  end
   if not state.armed and not state.busy then
-    state.armed = timer_at(exiting() and 0 or @INTERVAL@, report)
+    state.armed = timer_at(exiting() and 0 or @INTERVAL@, state.on_time)
   end
 end

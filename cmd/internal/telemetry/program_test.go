@@ -3,12 +3,14 @@ package telemetry
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"os/exec"
 	"strings"
 	"testing"
 
+	"meshbridge/translate"
 	"meshbridge/translate/apisix"
 )
 
@@ -36,7 +38,11 @@ func programOf(t *testing.T, r Rule) string {
 }
 
 func TestTheProgramHasNoPlaceLeftToFillIn(t *testing.T) {
-	for _, rule := range []Rule{{}, {Mesh: true}, {Gateway: true}} {
+	for _, rule := range []Rule{
+		{Profile: translate.Direct(0, 0)},
+		{Profile: translate.Gateway(), Gateway: true},
+		{Profile: translate.Mesh(), Logged: []LoggedChain{{Key: `x@y"\`, RequestHeaders: []string{"user-agent"}}}},
+	} {
 		rule.Address = netip.MustParseAddrPort("127.0.0.1:15099")
 		if text := programOf(t, rule); strings.Contains(text, "@") || !strings.Contains(text, "http://127.0.0.1:15099/log") {
 			t.Error(text)
@@ -44,10 +50,10 @@ func TestTheProgramHasNoPlaceLeftToFillIn(t *testing.T) {
 	}
 }
 
-// stand is what the program has of nginx and APISIX. Timers fire at once when the test says so, and the bridge
-// is away for the first two reports.
+// stand is what the program has of nginx and APISIX. Timers fire after so many requests, and the bridge is away for
+// so many reports.
 const stand = `
-local program, requests = ...
+local program, requests, every, away = ...
 local timers, time, status, posted = {}, 0, 200, {}
 local vars = {}
 ngx = {
@@ -68,7 +74,6 @@ local function encode(v)
   return "{" .. table.concat(out, ",") .. "}"
 end
 package.loaded["cjson.safe"] = {encode = encode}
-local away = 2
 package.loaded["resty.http"] = {new = function() return {
   set_timeout = function() end,
   request_uri = function(_, _, options)
@@ -89,25 +94,33 @@ for i = 1, requests do
   local inbound = i % 2 == 0
   ngx.status = i % 10 == 0 and 502 or 200
   vars.upstream_connect_time, vars.upstream_header_time = "0.001, -", "-"
+  vars.request, vars.http_host, vars.scheme = "GET /a%2Fb?c=" .. i .. " HTTP/1.1", "reviews:9080", "http"
+  vars.http_user_agent, vars.sent_http_x_kind = "curl/8", i % 2 == 1 and 'a "kind"' or nil
+  vars.proxy_protocol_addr, vars.proxy_protocol_port = "10.9.0.1", "40000"
+  vars.proxy_protocol_server_addr, vars.proxy_protocol_server_port = "10.96.0.7", "9080"
+  vars.body_bytes_sent, vars.content_length, vars.connection = "1900", "30", "5"
+  vars.upstream_response_time, vars.upstream_bytes_sent, vars.upstream_bytes_received = "0.002, 0.003", "0, 70", "0, 80"
   run({}, {
     matched_route = {value = {id = inbound and "r.in" or "r.out", name = inbound and "i:8080:tls|a|b" or "9080|a|b", upstream_id = inbound and "u.in" or "u.reviews"}},
     balancer_ip = "10.0.0.1", balancer_port = 9080,
   })
-  if i % 1000 == 0 then fire() end
+  if i % every == 0 then fire() end
 end
 ENDING = true
 fire() fire()
 io.write(table.concat(posted, "\n"))
 `
 
-func TestTheProgramReportsEveryRequest(t *testing.T) {
+// runProgram returns what the program reports of so many requests.
+func runProgram(t *testing.T, r Rule, requests, every, away int) (reports []string) {
+	t.Helper()
 	luajit, err := exec.LookPath("luajit")
 	if err != nil {
 		t.Skip("needs luajit in PATH")
 	}
-	const requests = 9990
-	program := programOf(t, Rule{Address: netip.MustParseAddrPort("127.0.0.1:15099"), Mesh: true})
-	script := "local chunk = assert(loadstring(" + longString(stand) + "))\nchunk(" + longString(program) + ", 9990)\n"
+	r.Address = netip.MustParseAddrPort("127.0.0.1:15099")
+	script := fmt.Sprintf("local chunk = assert(loadstring(%s))\nchunk(%s, %d, %d, %d)\n",
+		longString(stand), longString(programOf(t, r)), requests, every, away)
 	command := exec.CommandContext(t.Context(), luajit, "-")
 	command.Stdin = strings.NewReader(script)
 	var failure bytes.Buffer
@@ -116,7 +129,15 @@ func TestTheProgramReportsEveryRequest(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, failure.Bytes())
 	}
-	reports := strings.Split(string(out), "\n")
+	for part := range strings.SplitSeq(string(out), "\n{") {
+		reports = append(reports, "{"+strings.TrimPrefix(part, "{"))
+	}
+	return reports
+}
+
+func TestTheProgramReportsEveryRequest(t *testing.T) {
+	const requests = 9990
+	reports := runProgram(t, Rule{Profile: translate.Mesh()}, requests, 1000, 2)
 	c := newCounted(t, newWorld(t))
 	for _, body := range reports {
 		if code := c.post(t, body); code != http.StatusNoContent {

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ const (
 	maxReportSeries = 20_000
 	maxText         = 512
 	maxMetadata     = 8 << 10
+	maxHeaders      = 1024
 )
 
 // report is what a process of APISIX has counted since the one before.
@@ -32,8 +34,10 @@ type report struct {
 	Worker   string `json:"worker"`
 	Sequence uint64 `json:"sequence"`
 	// Folded is how many requests were counted without what their clients said of themselves.
-	Folded uint64           `json:"folded"`
-	Series []reportedSeries `json:"series"`
+	Folded uint64 `json:"folded"`
+	// LostEntries is how many entries there was no room for.
+	LostEntries uint64           `json:"lost_entries"`
+	Series      []reportedSeries `json:"series"`
 }
 
 // request is what requests have in common that are counted together.
@@ -51,6 +55,8 @@ type request struct {
 
 type reportedSeries struct {
 	request
+	// Headers are those that the entries of the series have, of responses with responseMark before the name.
+	Headers []string `json:"headers"`
 	// Metadata is the x-envoy-peer-metadata of the first request.
 	Metadata string `json:"metadata"`
 	Count    uint64 `json:"count"`
@@ -99,24 +105,25 @@ func (d *distribution) count() (n uint64) {
 	return n
 }
 
-// parseReport reads a report. Whoever is on this host could have sent it, so that nothing in it is trusted.
-func parseReport(data []byte) (report, error) {
-	var r report
-	if err := json.Unmarshal(data, &r); err != nil {
-		return r, err
+// parseReport reads a report, and returns its other lines: an entry each. Whoever is on this host could have sent
+// it, so that nothing in it is trusted.
+func parseReport(data []byte) (r report, entries []byte, err error) {
+	first, entries, _ := bytes.Cut(data, []byte("\n"))
+	if err := json.Unmarshal(first, &r); err != nil {
+		return r, nil, err
 	}
 	if r.Worker == "" || len(r.Worker) > 64 || r.Sequence == 0 {
-		return r, errors.New("no worker, or no sequence")
+		return r, nil, errors.New("no worker, or no sequence")
 	}
 	if len(r.Series) > maxReportSeries {
-		return r, fmt.Errorf("%d series", len(r.Series))
+		return r, nil, fmt.Errorf("%d series", len(r.Series))
 	}
 	for i := range r.Series {
 		if err := r.Series[i].validate(); err != nil {
-			return r, fmt.Errorf("series %d: %w", i, err)
+			return r, nil, fmt.Errorf("series %d: %w", i, err)
 		}
 	}
-	return r, nil
+	return r, entries, nil
 }
 
 func (s *reportedSeries) validate() error {
@@ -128,6 +135,8 @@ func (s *reportedSeries) validate() error {
 	switch {
 	case len(s.Metadata) > maxMetadata:
 		return errors.New("the metadata is too long")
+	case len(s.Headers) > maxHeaders:
+		return fmt.Errorf("%d headers", len(s.Headers))
 	case s.Status < 0 || s.Status > 999:
 		return fmt.Errorf("status %d", s.Status)
 	case s.Count == 0:

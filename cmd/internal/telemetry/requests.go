@@ -30,6 +30,10 @@ type Config struct {
 	Node  *corepb.Node
 	// Always counts what comes on chains without Istio's filter, too.
 	Always bool
+	// Uncounted tells that no requests are counted, whatever their chains want; they may be logged.
+	Uncounted bool
+	// Entries takes entries of requests on chains with access logs; nil where nothing is logged.
+	Entries Entries
 	// Registerer is for the metrics: Istio's, and what there is to know of their making.
 	Registerer prometheus.Registerer
 	Logger     *slog.Logger
@@ -38,11 +42,13 @@ type Config struct {
 // Requests counts requests that processes of APISIX report, and connections. Its methods are safe for
 // concurrent use.
 type Requests struct {
-	log      *slog.Logger
+	logger   *slog.Logger
 	node     *corepb.Node
 	resolver resolver
+	entries  Entries
 
 	reports, duplicates, refused, unknown prometheus.Counter
+	entriesLost, entriesUnattributed      prometheus.Counter
 
 	mu     sync.Mutex
 	series series
@@ -64,13 +70,19 @@ func New(c Config) *Requests {
 		return x
 	}
 	r := &Requests{
-		log: c.Logger, node: c.Node,
-		resolver:   resolver{world: c.World, own: WorkloadOfNode(c.Node), always: c.Always},
+		logger: c.Logger, node: c.Node, entries: c.Entries,
+		resolver: resolver{
+			world: c.World, own: WorkloadOfNode(c.Node), always: c.Always, uncounted: c.Uncounted, logs: c.Entries != nil,
+		},
 		reports:    counter("reports_total", "Reports of APISIX's processes about requests."),
 		duplicates: counter("reports_repeated_total", "Reports that came again, and were not counted again."),
 		refused:    counter("reports_refused_total", "Reports that were not understood."),
 		unknown:    counter("unattributed_total", "Requests that are in none of Istio's metrics: their route is not known any more."),
-		known:      map[request]*resolved{}, workers: map[string]*worker{},
+		entriesLost: counter("entries_lost_total",
+			"Entries of access logs that were lost on the way from APISIX: there was no room for them, or they were not understood."),
+		entriesUnattributed: counter("entries_unattributed_total",
+			"Entries that are in no access log: they had no route, or one that is not known any more."),
+		known: map[request]*resolved{}, workers: map[string]*worker{},
 	}
 	r.series = series{
 		all:    map[seriesKey]*counts{},
@@ -118,33 +130,37 @@ func (r *Requests) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		r.refuse(q.Context(), w, err)
 		return
 	}
-	report, err := parseReport(data)
+	report, entries, err := parseReport(data)
 	if err != nil {
 		r.refuse(q.Context(), w, err)
 		return
 	}
-	r.count(time.Now(), &report)
+	now := time.Now()
+	if of, first := r.count(now, &report); first && r.entries != nil {
+		r.log(q.Context(), now, &report, of, entries)
+	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
 func (r *Requests) refuse(ctx context.Context, w http.ResponseWriter, err error) {
 	r.refused.Inc()
-	r.log.WarnContext(ctx, "a report about requests is refused", slog.Any("error", err))
+	r.logger.WarnContext(ctx, "a report about requests is refused", slog.Any("error", err))
 	http.Error(w, err.Error(), http.StatusBadRequest)
 }
 
-// count adds a report, unless it has been added.
-func (r *Requests) count(now time.Time, p *report) {
+// count adds a report, unless it has been added, and returns what is behind its series.
+func (r *Requests) count(now time.Time, p *report) (of []logged, first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	from := r.worker(now, p.Worker)
 	if p.Sequence <= from.sequence {
 		r.duplicates.Inc()
-		return
+		return nil, false
 	}
 	from.sequence = p.Sequence
 	r.reports.Inc()
 	r.series.folded.Add(float64(p.Folded))
+	of = make([]logged, len(p.Series))
 	for i := range p.Series {
 		s := &p.Series[i]
 		found := r.resolve(s)
@@ -152,6 +168,7 @@ func (r *Requests) count(now time.Time, p *report) {
 			r.unknown.Add(float64(s.Count))
 			continue
 		}
+		of[i] = logged{found, r.resolver.logsOf(found)}
 		if found.rules == nil {
 			continue
 		}
@@ -162,6 +179,7 @@ func (r *Requests) count(now time.Time, p *report) {
 			c.sent.add(&s.Sent)
 		}
 	}
+	return of, true
 }
 
 // resolve finds what stands behind a series, as long as nothing has changed only once.

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -352,10 +353,16 @@ func TestSeriesExpireAsIstiosDo(t *testing.T) {
 func FuzzReport(f *testing.F) {
 	f.Add(reportOf("1", 1, 3, outbound))
 	f.Add(`{"worker": "1", "sequence": 1, "series": []}`)
+	f.Add(reportOf("1", 1, 1, outbound) + "\n" + entryOf(map[column]string{columnSeries: "1", columnRequest: "GET / HTTP/1.1"}))
 	f.Fuzz(func(t *testing.T, body string) {
-		r, err := parseReport([]byte(body))
+		r, lines, err := parseReport([]byte(body))
 		if err != nil {
 			return
+		}
+		for line := range bytes.Lines(lines) {
+			if e, of, err := parseEntry(line, r.Series); err == nil {
+				(&resolved{chain: &translate.Chain{}}).entry(time.Now(), e, &r.Series[of])
+			}
 		}
 		for i := range r.Series {
 			if s := &r.Series[i]; s.Duration.count() != s.Count || s.Count == 0 {

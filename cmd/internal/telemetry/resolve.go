@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"meshbridge/translate"
+	"meshbridge/translate/accesslog"
 	"meshbridge/xds"
 )
 
@@ -15,6 +16,12 @@ import (
 type resolved struct {
 	labels labels
 	rules  *translate.Stats // nil: not counted
+	logged bool             // entries are wanted
+	// route is the name of the route in Envoy, clusterStat the cluster's alt_stat_name, and upstream the endpoint;
+	// toOriginal tells that it is where the client wanted to go.
+	route, clusterStat string
+	upstream           netip.AddrPort
+	toOriginal         bool
 
 	chain     *translate.Chain
 	cluster   *xds.Resource
@@ -27,7 +34,7 @@ type resolved struct {
 // current tells whether the world is still the one that it was found in.
 func (r *resolved) current(w World) bool {
 	chain := w.Chain(r.chain.Key)
-	return chain != nil && reflect.DeepEqual(chain.Stats, r.chain.Stats) && w.Principal() == r.principal &&
+	return chain != nil && reflect.DeepEqual(chain.Stats, r.chain.Stats) && (len(chain.AccessLogs) > 0) == (len(r.chain.AccessLogs) > 0) && w.Principal() == r.principal &&
 		w.Resource(r.clusterKey) == r.cluster && w.Resource(r.endpointsKey) == r.endpoints
 }
 
@@ -35,8 +42,9 @@ func (r *resolved) current(w World) bool {
 type resolver struct {
 	world World
 	own   Workload
-	// always tells that chains without the filter are counted, too.
-	always bool
+	// always tells that chains without the filter are counted, too, and uncounted that none are. logs tells that
+	// there is whom to hand entries to.
+	always, uncounted, logs bool
 }
 
 // find returns what stands behind requests; nil where it is not known on which chain they came.
@@ -50,24 +58,34 @@ func (r *resolver) find(q *request, metadata string) *resolved {
 	if chain == nil {
 		return nil
 	}
-	out := &resolved{chain: chain, rules: r.rulesOf(chain), principal: w.Principal()}
-	if out.rules == nil {
+	out := &resolved{chain: chain, rules: r.rulesOf(chain), logged: r.logs && len(chain.AccessLogs) > 0, principal: w.Principal()}
+	rules := out.rules
+	switch {
+	case rules != nil:
+	case out.logged:
+		rules = usualRules(chain)
+	default:
 		return out
+	}
+	if !route.invented() {
+		out.route = route.envoyRoute()
 	}
 	cluster := clusterOfUpstream(w, q.Upstream)
 	out.clusterKey = xds.Key{Type: xds.ClusterType, Name: cluster}
 	out.cluster = w.Resource(out.clusterKey)
 	to, exists := destinationOf(out.cluster)
+	out.clusterStat = to.stat
 	out.endpointsKey = xds.Key{Type: xds.EndpointType, Name: to.endpoints}
 	out.endpoints = w.Resource(out.endpointsKey)
 
-	e := ends{own: r.own, ownPrincipal: out.principal, reporter: out.rules.Reporter}
-	if !out.rules.NoHostFallback {
+	e := ends{own: r.own, ownPrincipal: out.principal, reporter: rules.Reporter}
+	if !rules.NoHostFallback {
 		e.service, e.serviceName = q.Host, q.Host
 	}
 	e.name(route.envoyRoute(), cluster, to)
+	endpoint := r.upstream(q, out)
 	if e.reporter == translate.ReporterSource {
-		r.towards(&e, q, out)
+		r.towards(&e, endpoint, out)
 	} else {
 		r.from(&e, q, metadata)
 	}
@@ -78,9 +96,17 @@ func (r *resolver) find(q *request, metadata string) *resolved {
 
 // rulesOf returns what is counted of a chain, nil for nothing.
 func (r *resolver) rulesOf(c *translate.Chain) *translate.Stats {
-	if c.Stats != nil || !r.always {
-		return c.Stats
+	switch {
+	case r.uncounted:
+		return nil
+	case c.Stats == nil && r.always:
+		return usualRules(c)
 	}
+	return c.Stats
+}
+
+// usualRules are those of a chain that says nothing of its own.
+func usualRules(c *translate.Chain) *translate.Stats {
 	s := &translate.Stats{Reporter: translate.ReporterSource, NoHostFallback: c.Direction != translate.Outbound}
 	if c.Direction == translate.Inbound {
 		s.Reporter = translate.ReporterDestination
@@ -102,21 +128,42 @@ func (e *ends) name(route, cluster string, to destination) {
 	}
 }
 
-// towards fills in who was asked.
-func (r *resolver) towards(e *ends, q *request, in *resolved) {
-	e.ownPrincipal = "" // unless the connection was one with mutual TLS
+// logsOf are the logs of a series' chain as it is now, or was last.
+func (r *resolver) logsOf(found *resolved) []*accesslog.Log {
+	if !found.logged {
+		return nil
+	}
+	if chain := r.world.Chain(found.chain.Key); chain != nil {
+		return chain.AccessLogs
+	}
+	return found.chain.AccessLogs
+}
+
+// upstream finds the endpoint, and returns what capture knows of it; nil where it does not stand for it.
+func (r *resolver) upstream(q *request, out *resolved) *translate.OverlayEndpoint {
 	address, err := netip.ParseAddrPort(q.Node)
 	if err != nil {
-		return
+		return nil
 	}
-	if endpoint := r.world.Overlay(address.Addr()); endpoint != nil {
-		address = endpoint.Target
-		if endpoint.TLS != nil && endpoint.TLS.Credential.Workload {
-			e.ownPrincipal = in.principal
-			e.peerID = onlyIdentity(endpoint.TLS.SANs)
-		}
+	endpoint := r.world.Overlay(address.Addr())
+	if endpoint == nil {
+		out.upstream = address
+		return nil
 	}
-	e.peer, _ = endpointOf(in.endpoints, in.cluster, address)
+	out.upstream, out.toOriginal = endpoint.Target, endpoint.OriginalDestination
+	return endpoint
+}
+
+// towards fills in who was asked.
+func (r *resolver) towards(e *ends, endpoint *translate.OverlayEndpoint, in *resolved) {
+	e.ownPrincipal = "" // unless the connection was one with mutual TLS
+	if endpoint != nil && endpoint.TLS != nil && endpoint.TLS.Credential.Workload {
+		e.ownPrincipal = in.principal
+		e.peerID = onlyIdentity(endpoint.TLS.SANs)
+	}
+	if in.upstream.IsValid() {
+		e.peer, _ = endpointOf(in.endpoints, in.cluster, in.upstream)
+	}
 }
 
 // onlyIdentity is the identity that a server must have had; empty where it might have had another.

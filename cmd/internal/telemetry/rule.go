@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"meshbridge/translate"
 	"meshbridge/translate/apisix"
 )
 
@@ -18,16 +19,21 @@ const (
 	reportInterval = 1
 	// maxProcessSeries bounds what a process of APISIX keeps for names that its clients make up.
 	maxProcessSeries = 2048
+	// manyEntries and manyBytes are how many entries are reported at once, instead of at the next interval.
+	manyEntries = 2_000
+	manyBytes   = 1 << 20
 )
 
 // Rule says what APISIX is to run.
 type Rule struct {
 	// Address is where the bridge takes reports.
 	Address netip.AddrPort
-	// Mesh tells that capture says in the PROXY protocol header who the client is.
-	Mesh bool
+	// Profile says which variables tell of a connection.
+	Profile translate.Profile
 	// Gateway tells that clients are outside the mesh: the Host headers that they send name nothing.
 	Gateway bool
+	// Logged are the chains whose requests are wanted one by one, sorted by key.
+	Logged []LoggedChain
 }
 
 // chainPrefix comes before the key of a chain where a request found no route.
@@ -39,21 +45,30 @@ var program string
 // Object returns the global rule. It is one object however many routes there are; a plugin of routes would be
 // compiled for each of them, and again whenever APISIX's cache of eight is exceeded.
 func (r Rule) Object() (apisix.Object, error) {
-	principal, chain, hosts := "nil", "nil", "true"
-	if r.Mesh {
-		principal = "var.proxy_protocol_tlv_0xe1"
+	principal, key, chain, hosts := "nil", "nil", "nil", "true"
+	if identity := r.Profile.PeerIdentity(); identity != "" {
+		principal, key = "var."+identity, "var."+translate.ChainVariable
 		// The parts of an id are never parted by a slash.
-		chain = `var.proxy_protocol_tlv_0xe0 and "` + chainPrefix + `" .. var.proxy_protocol_tlv_0xe0`
+		chain = key + ` and "` + chainPrefix + `" .. ` + key
 	}
 	if r.Gateway {
 		hosts = "false"
 	}
+	wanted, logged := r.wanted()
 	text := strings.NewReplacer(
 		"@URL@", fmt.Sprintf("http://%s%s", r.Address, Path),
 		"@BOUNDS@", luaBounds(),
 		"@INTERVAL@", strconv.Itoa(reportInterval),
 		"@SERIES@", strconv.Itoa(maxProcessSeries),
+		"@ENTRIES@", strconv.Itoa(maxEntries),
+		"@BYTES@", strconv.Itoa(maxEntryBytes),
+		"@MANY@", strconv.Itoa(manyEntries),
+		"@MANYBYTES@", strconv.Itoa(manyBytes),
+		"@TEXT@", strconv.Itoa(maxEntryText),
+		"@WANTED@", wanted,
+		"@LOGGED@", logged,
 		"@PRINCIPAL@", principal,
+		"@KEY@", key,
 		"@CHAIN@", "("+chain+")",
 		"@HOSTS@", hosts,
 		"@INBOUND@", `route and sub(route.name or "", 1, 2) == "i:"`,

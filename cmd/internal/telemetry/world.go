@@ -52,10 +52,15 @@ func (r *route) terminal() bool {
 	return r.Upstream == "" && (strings.HasSuffix(r.Name, "|404") || strings.HasSuffix(r.Name, "|missing") || strings.HasSuffix(r.Name, "|empty"))
 }
 
-// envoyRoute is the name of the route in Envoy.
+// invented tells that the route is none of Envoy's.
+func (r *route) invented() bool {
+	return r.terminal() || r.Upstream == "" && (strings.HasSuffix(r.Name, "|denied") || strings.HasSuffix(r.Name, "|https"))
+}
+
+// envoyRoute is the name of the route in Envoy: the last part of the name. The virtual host before it may have
+// more parts ("inbound|http|9080").
 func (r *route) envoyRoute() string {
-	parts := strings.Split(r.Name, "|")
-	return parts[min(2, len(parts)-1)]
+	return r.Name[strings.LastIndexByte(r.Name, '|')+1:]
 }
 
 func routeOf(w World, id string) (*route, bool) {
@@ -87,6 +92,8 @@ func clusterOfUpstream(w World, id string) string {
 // destination is what a cluster says of the service behind it.
 type destination struct {
 	host, name string
+	// stat is the cluster's alt_stat_name.
+	stat string
 	// endpoints is the name of its EDS resource.
 	endpoints string
 }
@@ -99,7 +106,7 @@ func destinationOf(r *xds.Resource) (destination, bool) {
 	if err != nil {
 		return destination{}, false
 	}
-	d := destination{endpoints: c.GetName()}
+	d := destination{endpoints: c.GetName(), stat: c.GetAltStatName()}
 	if name := c.GetEdsClusterConfig().GetServiceName(); name != "" {
 		d.endpoints = name
 	}
