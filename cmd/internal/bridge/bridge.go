@@ -180,6 +180,7 @@ func New(ctx context.Context, c Config) (_ *Bridge, err error) {
 	if err != nil {
 		return nil, err
 	}
+	b.config.Translate.NoAccessLogs = c.AccessLogs == nil
 	state, err := translate.New(b.config.Translate)
 	if err != nil {
 		return nil, err

@@ -101,6 +101,12 @@ func TestWrongConfigurationIsAUsageErrorThatNamesIt(t *testing.T) {
 		{"bad revision base", nil, []string{"etcd", "--revision-base", "2"}, "--revision-base"},
 		{"bad output", nil, []string{"translate", "-f", ".", "-o", "xml"}, "--output"},
 		{"nothing to translate", nil, []string{"translate"}, "--file"},
+		{"bad writer of access logs", nil, []string{"run", "--xds", "file:.", "--node-id", "sidecar~10.0.0.1~a.b~c", "--access-log-files", "envoy"}, "--access-log-files"},
+		{
+			"a writer of access logs that is off", nil,
+			[]string{"run", "--xds", "file:.", "--node-id", "sidecar~10.0.0.1~a.b~c", "--access-log-files", "bridge", "--access-logs", "off"},
+			"--access-logs",
+		},
 		{"bad header", nil, []string{"explain", "http://x/", "-H", "x"}, "--header"},
 		{"bad direction", nil, []string{"explain", "http://x/", "--direction", "up"}, "--direction"},
 	} {

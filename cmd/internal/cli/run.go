@@ -182,6 +182,9 @@ func runBridge(ctx context.Context, a *app, o runOptions) error {
 	if err != nil {
 		return usageError{err}
 	}
+	if options.BridgeAccessLogs, err = o.accessLogs.byBridge(); err != nil {
+		return usageError{err}
+	}
 	identity, istiod := o.source.about(node)
 	lastGood, err := o.lastGood.config(o.stateDir, identity)
 	if err != nil {
