@@ -31,6 +31,34 @@ func (s *Server) dial(ctx context.Context, to netip.AddrPort, source netip.Addr,
 			return conn, err
 		}
 	}
+	return dialTCP(ctx, to, source, timeout)
+}
+
+// dial connects to an endpoint by Go's dialer.
+func (e *overlayEndpoint) dial(ctx context.Context) (net.Conn, error) {
+	switch {
+	case e.Path != "":
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", e.Path)
+	case e.Name != "":
+		return dialName(ctx, e.Name, e.Source)
+	default:
+		return dialTCP(ctx, e.Target, e.Source, e.ConnectTimeout)
+	}
+}
+
+// dialName connects to "host:port", to the first address that answers.
+func dialName(ctx context.Context, name string, source netip.Addr) (net.Conn, error) {
+	d := net.Dialer{}
+	if source.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
+		d.Control = dialControl
+	}
+	return d.DialContext(ctx, "tcp", name)
+}
+
+// dialTCP is dial by Go's dialer.
+func dialTCP(ctx context.Context, to netip.AddrPort, source netip.Addr, timeout time.Duration) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: timeout, KeepAliveConfig: net.KeepAliveConfig{
 		Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4,
 	}}

@@ -258,7 +258,7 @@ var errReserved = errors.New("the destination is a port of the bridge or of APIS
 
 // dialChecked connects to "host:port", but to no port of our own on this host.
 func (s *Server) dialChecked(ctx context.Context, address string, source netip.Addr) (net.Conn, error) {
-	conn, err := s.dialName(ctx, address, source)
+	conn, err := dialName(ctx, address, source)
 	if err != nil {
 		return nil, err
 	}

@@ -166,25 +166,10 @@ func (e *overlayEndpoint) target() string {
 }
 
 func (s *Server) dialEndpoint(ctx context.Context, e *overlayEndpoint) (net.Conn, error) {
-	switch {
-	case e.Path != "":
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", e.Path)
-	case e.Name != "":
-		return s.dialName(ctx, e.Name, e.Source)
-	default:
+	if e.Path == "" && e.Name == "" {
 		return s.dial(ctx, e.Target, e.Source, e.ConnectTimeout)
 	}
-}
-
-// dialName connects to "host:port", to the first address that answers.
-func (s *Server) dialName(ctx context.Context, name string, source netip.Addr) (net.Conn, error) {
-	d := net.Dialer{}
-	if source.IsValid() {
-		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))
-		d.Control = dialControl
-	}
-	return d.DialContext(ctx, "tcp", name)
+	return e.dial(ctx)
 }
 
 // failedOverlay counts and logs a connection, or a request, that did not reach its endpoint. Why TLS

@@ -55,18 +55,31 @@ func (s *Server) originate(ctx context.Context, conn net.Conn, how *translate.Up
 	fail := func(ctx context.Context, err error) {
 		s.failedTLS(ctx, outboundTLS, err, slog.String("cluster", o.cluster), slog.String("endpoint", o.endpoint))
 	}
-	client := s.tls.clients.get(how, s.tls.newClient)
-	config, err := client.config(o)
-	if err == nil {
-		originated := tls.Client(conn, config)
-		if err = originated.HandshakeContext(ctx); err == nil {
-			s.tls.succeeded(outboundTLS, originated.ConnectionState().DidResume)
-			return &originatedConn{Conn: originated, refused: func(err error) { fail(context.WithoutCancel(ctx), err) }}, nil
-		}
+	originated, err := s.tls.handshake(ctx, conn, how, o)
+	if err != nil {
+		fail(ctx, err)
+		_ = conn.Close()
+		return nil, err
 	}
-	fail(ctx, err)
-	_ = conn.Close()
-	return nil, err
+	s.tls.succeeded(outboundTLS, originated.ConnectionState().DidResume)
+	return &originatedConn{Conn: originated, refused: func(err error) { fail(context.WithoutCancel(ctx), err) }}, nil
+}
+
+// clients originate TLS.
+type clients struct {
+	credentials
+
+	made compiled[translate.UpstreamTLS, clientTLS]
+}
+
+// handshake does the client's side of a handshake. It does not close conn.
+func (c *clients) handshake(ctx context.Context, conn net.Conn, how *translate.UpstreamTLS, o origination) (*tls.Conn, error) {
+	config, err := c.made.get(how, c.newClient).config(o)
+	if err != nil {
+		return nil, err
+	}
+	originated := tls.Client(conn, config)
+	return originated, originated.HandshakeContext(ctx)
 }
 
 // originatedConn reports when the server refuses our certificate: with TLS 1.3, the handshake is over
@@ -100,15 +113,15 @@ type clientTLS struct {
 	authorities *x509.CertPool
 }
 
-func (t *tlsState) newClient(how translate.UpstreamTLS) *clientTLS {
+func (c *clients) newClient(how translate.UpstreamTLS) *clientTLS {
 	client := &clientTLS{
 		how:         how,
-		certificate: t.certificate(how.Credential),
+		certificate: c.certificate(how.Credential),
 		verifier: verifier{
-			authorities: t.authorities(how.Authorities),
+			authorities: c.authorities(how.Authorities),
 			usage:       x509.ExtKeyUsageServerAuth,
 			mesh:        how.Authorities.Workload,
-			trustDomain: t.trustDomain,
+			trustDomain: c.trustDomain,
 			sans:        how.SANs,
 			pins:        newPins(how.SPKIs, how.Hashes),
 			revoked:     newRevocationLists(how.CRL),

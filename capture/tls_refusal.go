@@ -40,6 +40,10 @@ const (
 	tlsProtocol          tlsReason = "protocol"           // no common version or cipher suite, or garbage
 )
 
+// ErrMissingCredential is what errors of a Dialer are where there is no certificate to show, or no authorities to
+// verify the peer's with.
+var ErrMissingCredential = errors.New("there is no certificate, or no authorities")
+
 // refusal is an error with its reason.
 type refusal struct {
 	reason tlsReason
@@ -48,6 +52,10 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.err.Error() }
 func (r *refusal) Unwrap() error { return r.err }
+
+func (r *refusal) Is(target error) bool {
+	return target == ErrMissingCredential && r.reason == tlsMissingCredential
+}
 
 func refuse(why tlsReason, format string, args ...any) *refusal {
 	return &refusal{why, fmt.Errorf(format, args...)}

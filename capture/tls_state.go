@@ -25,10 +25,9 @@ const (
 
 // tlsState is what TLS keeps between connections.
 type tlsState struct {
-	credentials
+	clients
 
 	servers compiled[translate.DownstreamTLS, serverTLS]
-	clients compiled[translate.UpstreamTLS, clientTLS]
 
 	handshakes *prometheus.CounterVec
 	refused    *prometheus.CounterVec
@@ -36,7 +35,7 @@ type tlsState struct {
 
 func newTLSState(config Config) (*tlsState, error) {
 	t := &tlsState{
-		credentials: credentials{identity: config.Identity, log: config.Log},
+		clients: clients{credentials: credentials{identity: config.Identity, log: config.Log}},
 		handshakes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "meshbridge_capture_tls_handshakes_total",
 			Help: "TLS connections that capture has terminated (inbound) or originated (outbound).",

@@ -98,8 +98,19 @@ func (cx *clusterContext) alias(e *endpoint, t *transport, tcp bool) (netip.Addr
 	if cx.overlay.endpoints[alias] != nil {
 		return alias, true
 	}
+	out := cx.connection(e, t, alias)
+	out.TCP = tcp
+	if cx.overlay.endpoints == nil {
+		cx.overlay.endpoints = map[netip.Addr]*OverlayEndpoint{}
+	}
+	cx.overlay.endpoints[alias] = out
+	return alias, true
+}
+
+// connection is how an endpoint is connected to, under an overlay address if it has one.
+func (cx *clusterContext) connection(e *endpoint, t *transport, alias netip.Addr) *OverlayEndpoint {
 	out := &OverlayEndpoint{
-		Address: alias, Cluster: cx.name, TCP: tcp, TLS: t.tls, ProxyProtocol: t.proxyProtocol,
+		Address: alias, Cluster: cx.name, TLS: t.tls, ProxyProtocol: t.proxyProtocol,
 		Path: e.path, OriginalDestination: e.originalDestination, Dynamic: e.dynamic,
 		ConnectTimeout: connectTimeoutOf(cx.cluster),
 	}
@@ -122,11 +133,7 @@ func (cx *clusterContext) alias(e *endpoint, t *transport, tcp bool) (netip.Addr
 	default:
 		out.Name = e.address()
 	}
-	if cx.overlay.endpoints == nil {
-		cx.overlay.endpoints = map[netip.Addr]*OverlayEndpoint{}
-	}
-	cx.overlay.endpoints[alias] = out
-	return alias, true
+	return out
 }
 
 // identity tells an endpoint from the others of its cluster.

@@ -21,6 +21,8 @@ type transport struct {
 	// hostSNI tells that the endpoint's own name is the server name.
 	hostSNI       bool
 	proxyProtocol int
+	// unknown tells that it is something that we do not know.
+	unknown bool
 }
 
 func (t *transport) plain() bool { return t.tls == nil && t.proxyProtocol == 0 }
@@ -88,6 +90,7 @@ func (s *State) transportOf(c *clusterpb.Cluster, socket *corepb.TransportSocket
 		return inner
 	default:
 		report(codeTransportSocket, field, socket.GetName())
+		return transport{unknown: true}
 	}
 	return transport{}
 }

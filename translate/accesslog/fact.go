@@ -1,6 +1,7 @@
 package accesslog
 
 import (
+	"net/netip"
 	"strings"
 	"time"
 
@@ -121,4 +122,12 @@ func (e *Entry) hasFlag(short string) bool {
 		}
 	}
 	return false
+}
+
+// direct is whom the connection came from.
+func (e *Entry) direct() netip.AddrPort {
+	if e.Direct.IsValid() {
+		return e.Direct
+	}
+	return e.Source
 }

@@ -180,12 +180,7 @@ func addressOf(name string) func(*Entry) netip.AddrPort {
 	case "DOWNSTREAM_REMOTE_ADDRESS":
 		return func(e *Entry) netip.AddrPort { return e.Source }
 	case "DOWNSTREAM_DIRECT_REMOTE_ADDRESS":
-		return func(e *Entry) netip.AddrPort {
-			if e.Direct.IsValid() {
-				return e.Direct
-			}
-			return e.Source
-		}
+		return (*Entry).direct
 	}
 	return nil
 }

@@ -94,6 +94,7 @@ func (p *parser) parseKind(config *anypb.Any) bool {
 		}
 		p.unread(c, "common_config", "additional_request_headers_to_log", "additional_response_headers_to_log", "additional_response_trailers_to_log")
 		p.log.Kind = KindGRPC
+		p.request = append(p.request, alwaysSent()...)
 		p.log.SentRequestHeaders = sortedHeaders(c.GetAdditionalRequestHeadersToLog())
 		p.log.SentResponseHeaders = sortedHeaders(c.GetAdditionalResponseHeadersToLog())
 		p.log.SentResponseTrailers = sortedHeaders(c.GetAdditionalResponseTrailersToLog())

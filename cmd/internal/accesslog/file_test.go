@@ -189,7 +189,7 @@ func TestALineThatWasWrittenInPartIsGoneOnWith(t *testing.T) {
 func TestTheRestOfATornLineDoesNotBeginAnotherFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "access.log")
 	w := prepare(t, Config{})
-	q := newQueue(destination{path: path}, w.metrics[access.KindFile])
+	q := newQueue(destination{path: path}, w.metrics.of[access.KindFile])
 	f := newFile(&w.config, path)
 	f.lines, f.ends = []byte("torn\nwhole\n"), []int{5, 11}
 	f.wrote(q, 2) // to a file that is rotated away then

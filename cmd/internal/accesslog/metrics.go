@@ -9,22 +9,31 @@ import (
 // counts are of what became of the entries of one kind of log.
 type counts struct{ written, lost prometheus.Counter }
 
-// metrics has the counts of each kind.
-type metrics map[access.Kind]counts
+type metrics struct {
+	of       map[access.Kind]counts
+	failures *prometheus.CounterVec
+}
 
-func newMetrics(r prometheus.Registerer) (metrics, error) {
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	entries := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "meshbridge_access_log_entries_total",
 		Help: "Entries of access logs that the bridge writes, by kind of log (file, grpc, opentelemetry) and what became of them.",
 	}, []string{"kind", "outcome"})
-	if err := r.Register(entries); err != nil {
-		return nil, err
+	failures := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "meshbridge_access_log_failures_total",
+		Help: "Attempts to send entries of access logs to a service that failed, by reason: unknown_cluster, no_endpoints, " +
+			"no_certificate (the service wants TLS for which the bridge has none), connect, refused (by the service).",
+	}, []string{"reason"})
+	for _, c := range []prometheus.Collector{entries, failures} {
+		if err := r.Register(c); err != nil {
+			return nil, err
+		}
 	}
-	m := metrics{}
+	m := &metrics{of: map[access.Kind]counts{}, failures: failures}
 	for kind, name := range map[access.Kind]string{
 		access.KindFile: "file", access.KindGRPC: "grpc", access.KindOpenTelemetry: "opentelemetry",
 	} {
-		m[kind] = counts{entries.WithLabelValues(name, "written"), entries.WithLabelValues(name, "lost")}
+		m.of[kind] = counts{entries.WithLabelValues(name, "written"), entries.WithLabelValues(name, "lost")}
 	}
 	return m, nil
 }

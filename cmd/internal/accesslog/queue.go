@@ -25,6 +25,7 @@ type destination struct {
 	kind access.Kind
 	path string
 	// of services
+	tcp                                bool // connections, and no requests
 	name, cluster, authority, metadata string
 	timeout, flushInterval             time.Duration
 	bufferSize                         int
@@ -36,7 +37,7 @@ func destinationOf(l *access.Log) destination {
 	}
 	s := &l.Service
 	return destination{
-		kind: l.Kind, name: l.Name,
+		kind: l.Kind, tcp: l.TCP, name: l.Name,
 		cluster: s.Cluster, authority: s.Authority, metadata: strings.Join(s.Metadata, "\x00"), timeout: s.Timeout,
 		flushInterval: l.FlushInterval, bufferSize: l.BufferSize,
 	}

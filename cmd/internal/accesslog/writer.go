@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	corepb "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"github.com/prometheus/client_golang/prometheus"
 
 	access "meshbridge/translate/accesslog"
@@ -25,6 +26,11 @@ const (
 
 // Config configures New.
 type Config struct {
+	// World is where the clusters of services are looked up, Dialer connects to their endpoints, and Node is who
+	// services are told that we are. They are needed for services alone.
+	World  World
+	Dialer Dialer
+	Node   *corepb.Node
 	// Stdout and Stderr are written to in place of the files /dev/stdout and /dev/stderr: those are the
 	// process's own. nil discards.
 	Stdout, Stderr io.Writer
@@ -39,14 +45,18 @@ type Config struct {
 type Writer struct {
 	config  Config
 	log     *slog.Logger
-	metrics metrics
+	metrics *metrics
 
 	mu     sync.RWMutex
 	queues map[destination]*queue
+	// targets are those of the services that are written to.
+	targets map[*queue]*target
 	// start begins to write what a queue has; nil unless Run runs.
 	start func(*queue)
 	// ended tells that nothing is written any more.
 	ended bool
+
+	changed chan struct{} // has room for one
 }
 
 // New returns a Writer that keeps what is written until Run.
@@ -71,7 +81,10 @@ func New(c Config) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Writer{config: c, log: c.Logger, metrics: m, queues: map[destination]*queue{}}, nil
+	return &Writer{
+		config: c, log: c.Logger, metrics: m, changed: make(chan struct{}, 1),
+		queues: map[destination]*queue{}, targets: map[*queue]*target{},
+	}, nil
 }
 
 // Write hands an entry to those of the logs that want it. It never waits: what there is no room for is
@@ -79,7 +92,7 @@ func New(c Config) (*Writer, error) {
 func (w *Writer) Write(logs []*access.Log, e *access.Entry) {
 	now, size := time.Now(), 0
 	for _, l := range logs {
-		if l.Kind != access.KindFile || !l.Wants(e) {
+		if !l.Wants(e) {
 			continue
 		}
 		if size == 0 {
@@ -102,11 +115,11 @@ func (w *Writer) put(now time.Time, to destination, i item) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ended {
-		w.metrics[to.kind].lost.Inc()
+		w.metrics.of[to.kind].lost.Inc()
 		return
 	}
 	if q = w.queues[to]; q == nil {
-		q = newQueue(to, w.metrics[to.kind])
+		q = newQueue(to, w.metrics.of[to.kind])
 		w.queues[to] = q
 		if w.start != nil {
 			w.start(q)
@@ -120,7 +133,10 @@ func (w *Writer) Run(ctx context.Context) error {
 	writing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var sinks sync.WaitGroup
-	start := func(q *queue) { sinks.Go(func() { w.sink(q)(writing, q) }) }
+	start := func(q *queue) {
+		run := w.sink(q)
+		sinks.Go(func() { run(writing, q) })
+	}
 	w.mu.Lock()
 	w.start = start
 	for _, q := range w.queues {
@@ -184,6 +200,9 @@ func (w *Writer) look(ctx context.Context) {
 		case now := <-tick.C:
 			w.sayUnfit(ctx)
 			w.forget(now.Add(-forgetAfter))
+			w.follow(now)
+		case <-w.changed:
+			w.follow(time.Now())
 		}
 	}
 }
@@ -207,11 +226,51 @@ func (w *Writer) forget(since time.Time) {
 		if q.idle(since) {
 			close(q.closed)
 			delete(w.queues, to)
+			delete(w.targets, q)
 		}
 	}
 }
 
-// sink returns what writes the entries of a queue until it is closed and empty, or ctx has ended.
+// WorldChanged tells that the World is another one. It does not wait.
+func (w *Writer) WorldChanged() {
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
+
+// follow lets services know where their endpoints are by now.
+func (w *Writer) follow(now time.Time) {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	for _, t := range w.targets {
+		t.follow(now)
+	}
+}
+
+// sink returns what writes the entries of a queue until it is closed and empty, or ctx has ended. It is called
+// with mu.
 func (w *Writer) sink(q *queue) func(ctx context.Context, q *queue) {
-	return newFile(&w.config, q.to.path).run
+	if q.to.kind == access.KindFile {
+		return newFile(&w.config, q.to.path).run
+	}
+	t := newTarget(&q.to, w.config.World, w.config.Dialer)
+	conn, err := t.connect(q.to.authority)
+	if err != nil {
+		// A matter of the options alone, which are the same for all.
+		w.log.Error("a service of access logs cannot be used", slog.String("cluster", q.to.cluster), slog.Any("error", err))
+		return func(ctx context.Context, q *queue) {
+			for q.wait(ctx) {
+				q.abandon()
+			}
+		}
+	}
+	s := &service{to: &q.to, target: t, conn: conn, log: w.log, failures: w.metrics.failures}
+	if q.to.kind == access.KindGRPC {
+		s.protocol = newEnvoy(s.to, t, conn, w.config.Node)
+	} else {
+		s.protocol = newOpenTelemetry(s.to, conn, w.config.Node)
+	}
+	w.targets[q] = t
+	return s.run
 }

@@ -65,6 +65,8 @@ type pipeline struct {
 	// takeOver and tookOver come before and after the first world; nil without a predecessor.
 	takeOver, tookOver func() error
 	view               atomic.Pointer[View]
+	// published is called when the view is another one; nil is not.
+	published func()
 
 	// owned by Run
 	latest      xds.Update            // everything received
@@ -439,4 +441,7 @@ func (p *pipeline) publish(now time.Time, revision int64, structure bool) {
 	v.Received, v.Snapshot = p.latest.Received, p.world
 	v.Rejected, v.Pending = p.latest.Rejected, p.latest.Pending
 	p.view.Store(&v)
+	if p.published != nil {
+		p.published()
+	}
 }
