@@ -32,6 +32,8 @@ type branch struct {
 	keepsPath bool
 	// extra are further upstreams that plugins of the branch refer to by id.
 	extra []upstreamRef
+	// quiet tells that requests do not say whose they are, where those of the chain do.
+	quiet bool
 	// denies tells that the branch is there to refuse requests.
 	denies bool
 }
@@ -82,6 +84,9 @@ type clusterFacts struct {
 	opening string
 	// unserved says why TCP connections to the cluster are closed; empty where they are not.
 	unserved string
+	// external tells that the endpoints are outside the mesh, and noPeers that no metadata is exchanged with
+	// them.
+	external, noPeers bool
 	// mirror is the address to which copies of requests can be sent; empty where there is none.
 	mirror string
 }

@@ -3,6 +3,7 @@ package translate
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	tlspb "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
+	"google.golang.org/protobuf/types/known/structpb"
 	"sigs.k8s.io/yaml"
 
 	"meshbridge/translate/apisix"
@@ -21,7 +23,8 @@ import (
 
 // A case is a txtar file: a comment, then
 //
-//	-- options.yaml --   profile (default mesh), apisix_version, node, allow_unenforced, internal, bridge_access_logs, no_access_logs, certificates and authorities (by
+//	-- options.yaml --   profile (default mesh), apisix_version, node, metadata, allow_unenforced, internal,
+//	                     bridge_access_logs, no_access_logs, certificates and authorities (by
 //	                     name of a secret, with new keys each time; file-cert: and file-root: are in files),
 //	                     file_errors, capture (with numbers for it, and its
 //	                     table in what is wanted); may be left out
@@ -30,11 +33,13 @@ import (
 //	-- want.yaml --      routes, plugin_configs, upstreams and ssls without ids and labels, the access logs of chains
 //	                     that APISIX does not write, and diagnostics
 type caseOptions struct {
-	Profile         string   `json:"profile"`
-	APISIXVersion   string   `json:"apisix_version"`
-	Node            string   `json:"node"`
-	AllowUnenforced []Code   `json:"allow_unenforced"`
-	InstanceIPs     []string `json:"instance_ips"`
+	Profile       string `json:"profile"`
+	APISIXVersion string `json:"apisix_version"`
+	Node          string `json:"node"`
+	// Metadata is that of the node.
+	Metadata        map[string]any `json:"metadata"`
+	AllowUnenforced []Code         `json:"allow_unenforced"`
+	InstanceIPs     []string       `json:"instance_ips"`
 	// Internal is where the bridge answers APISIX.
 	Internal string `json:"internal"`
 	// BridgeAccessLogs has all access logs written by the bridge, NoAccessLogs none.
@@ -60,6 +65,11 @@ func (o caseOptions) options(tb testing.TB) Options {
 	opts := Options{
 		Profile: profile, NodeID: o.Node, AllowUnenforced: o.AllowUnenforced,
 		BridgeAccessLogs: o.BridgeAccessLogs, NoAccessLogs: o.NoAccessLogs,
+	}
+	if o.Metadata != nil {
+		if opts.Metadata, err = structpb.NewStruct(o.Metadata); err != nil {
+			tb.Fatal(err)
+		}
 	}
 	if o.APISIXVersion != "" {
 		if opts.APISIXVersion, err = apisix.ParseVersion(o.APISIXVersion); err != nil {
@@ -194,6 +204,7 @@ func renderCase(tb testing.TB, s *State) []byte {
 		SSLs        []*apisix.SSL          `json:"ssls,omitempty"`
 		Streams     []*apisix.StreamRoute  `json:"stream_routes,omitempty"`
 		AccessLogs  map[string][]string    `json:"access_logs,omitempty"`
+		Rules       []json.RawMessage      `json:"global_rules,omitempty"`
 		Diagnostics []string               `json:"diagnostics,omitempty"`
 	}{AccessLogs: map[string][]string{}}
 	names := map[string]string{}
@@ -202,7 +213,7 @@ func renderCase(tb testing.TB, s *State) []byte {
 		case apisix.KindRoute:
 			r := new(apisix.Route)
 			decodeJSON(tb, o.Value, r)
-			r.Labels = nil
+			maps.DeleteFunc(r.Labels, func(name, _ string) bool { return name != labelQuiet })
 			doc.Routes = append(doc.Routes, r)
 		case apisix.KindPluginConfig:
 			c := new(apisix.PluginConfig)
@@ -227,6 +238,8 @@ func renderCase(tb testing.TB, s *State) []byte {
 			decodeJSON(tb, o.Value, r)
 			r.ID, r.Labels = "", nil
 			doc.Streams = append(doc.Streams, r)
+		case apisix.KindGlobalRule:
+			doc.Rules = append(doc.Rules, firstLines(tb, o))
 		default:
 			tb.Fatalf("cases cannot show %s", o.Key())
 		}

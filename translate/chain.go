@@ -116,6 +116,8 @@ type Chain struct {
 	// x-forwarded-client-cert by which it tells of the peer's certificate; empty where it does not.
 	capturedTLS       bool
 	clientCertificate string
+	// peers is what is done with the headers by which proxies tell each other whose they are.
+	peers peerExchange
 	// overridesALPN tells that the filter istio.alpn chooses what is offered to upstreams.
 	overridesALPN bool
 	// plain tells that a TLS chain's routes are for plain connections: of a port in STRICT mode,

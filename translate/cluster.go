@@ -19,6 +19,7 @@ func factsOf(c *clusterpb.Cluster) clusterFacts {
 	}
 	_, inbound := inboundPort(c)
 	options, _ := protocolOptionsOf(c) // reportCluster reports the error
+	istio := c.GetMetadata().GetFilterMetadata()["istio"].GetFields()
 	return clusterFacts{
 		exists:              true,
 		connectTimeout:      connectTimeout(c),
@@ -30,6 +31,8 @@ func factsOf(c *clusterpb.Cluster) clusterFacts {
 		hashes:              balancingOf(c) == consistentHash,
 		maxRequests:         concurrencyLimit(c, options),
 		mirror:              mirrorAddress(c),
+		external:            c.GetName() == "PassthroughCluster" || istio["external"].GetBoolValue(),
+		noPeers:             istio["disable_mx"].GetBoolValue(),
 	}
 }
 

@@ -90,7 +90,7 @@ func listenerCodes() []CodeInfo {
 		},
 		{
 			"inbound_passthrough", SeverityWarning, "requests to ports that belong to no service %s",
-			"Istio passes them to the workload, and so does capture, without a look at them: it writes no access log and leaves x-forwarded-client-cert as the client sent it. Declaring the port in a Service gives it a chain of its own.",
+			"Istio passes them to the workload, and so does capture, without a look at them: it writes no access log and leaves x-forwarded-client-cert and x-envoy-peer-metadata as the client sent them. Declaring the port in a Service gives it a chain of its own.",
 		},
 		{
 			"invalid_object", SeverityError, "APISIX would refuse %s, which is left out: %s",

@@ -33,6 +33,10 @@ func extensionCodes() []CodeInfo {
 			"Istio's own metrics are. Metrics that an EnvoyFilter defines would need the values of expressions for each request.",
 		},
 		{
+			codePeerMetadata, SeverityInfo, "the exchange of metadata with peers leaves out %s",
+			"The headers x-envoy-peer-metadata-id and x-envoy-peer-metadata are exchanged, as the filter says. Nothing else by which peers would know each other is, and of the filter's configuration, what is not understood has no effect.",
+		},
+		{
 			codePersistentSession, SeverityInfo, "the session is kept by hashing the %s",
 			"Envoy writes the address of an endpoint into the cookie or header. In APISIX, it has a random value, and the endpoint follows from it: when endpoints come or go, a few sessions move. The endpoint of a new session is chosen at random.",
 		},

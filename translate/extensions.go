@@ -267,7 +267,7 @@ func (p *step) extensions(old, in Inputs) {
 		return
 	}
 	s.extensionSum++
-	p.reported = true
+	p.reported, p.extended = true, true
 	for key := range s.byKey {
 		p.chains[key] = true
 	}

@@ -58,7 +58,7 @@ func afterSlash(s string) string { return s[strings.LastIndexByte(s, '/')+1:] }
 // change what happens to a request.
 func isTelemetry(name, message string) bool {
 	switch message {
-	case "io.istio.http.peer_metadata.Config", // HTTP and TCP
+	case typePeerMetadata, // HTTP and TCP
 		"envoy.tcp.metadataexchange.config.MetadataExchange",
 		"istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig",
 		"stats.PluginConfig",

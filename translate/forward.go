@@ -138,6 +138,7 @@ func (f *forwarding) branch(ds []destination) branch {
 		plugins:   apisix.Plugins{},
 		timeout:   f.timeouts.of(ds[0].facts.connectTimeout),
 		websocket: f.websocket,
+		quiet:     f.rx.chain.peers.quietTo(ds[0].facts),
 	}
 	// Where destinations share a route, none has settings of its own, so the first stands for all.
 	if p := f.proxyRewrite(ds[0]); p != nil {

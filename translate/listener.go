@@ -332,6 +332,7 @@ func (d *chainDraft) parseConnectionManager(hcm *http_connection_managerpb.HttpC
 	}
 	d.facts = requestFactsOf(hcm)
 	d.plugins = chainPluginsOf(hcm, options, share)
+	d.peers = peerExchangeOf(hcm, share)
 	d.overridesALPN = slices.ContainsFunc(hcm.GetHttpFilters(), isALPNFilter)
 	if options.Profile.Captures() && d.Port == 0 && d.Path == "" {
 		d.passthrough = passthroughCluster(d, hcm)

@@ -17,6 +17,7 @@ const (
 	pluginRedirect        = "redirect"
 	pluginRequestID       = "request-id"
 	pluginResponseRewrite = "response-rewrite"
+	pluginServerlessPre   = "serverless-pre-function"
 	pluginSkyWalking      = "skywalking"
 	pluginTrafficSplit    = "traffic-split"
 	pluginWorkflow        = "workflow"

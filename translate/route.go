@@ -2,6 +2,7 @@ package translate
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -394,6 +395,10 @@ func (x *routeCompiler) emitBranch(r listedRoute, b branch, keys pathKeys, prior
 		PluginConfigID:  b.pluginConfig,
 		Timeout:         b.timeout,
 		EnableWebsocket: b.websocket,
+	}
+	if b.quiet {
+		out.Labels = maps.Clone(r.labels)
+		out.Labels[labelQuiet] = "true"
 	}
 	uris := keys.uris()
 	if b.keepsPath {

@@ -35,6 +35,8 @@ func TestObjectsTellTheResourcesThatTheyAreMadeFrom(t *testing.T) {
 					for _, name := range from.Secrets {
 						keys = append(keys, xds.Key{Type: xds.SecretType, Name: name})
 					}
+				case apisix.KindGlobalRule: // of all listeners
+					continue
 				default:
 					keys = append(keys, xds.Key{Type: xds.ListenerType, Name: from.Listener})
 				}

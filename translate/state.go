@@ -52,6 +52,8 @@ type State struct {
 	// extensionDiagnostics are about documents of theirs.
 	extensionSum         uint64
 	extensionDiagnostics []Diagnostic
+	// peerDiagnostics are about the exchange of metadata with peers.
+	peerDiagnostics []Diagnostic
 
 	// Who depends on what.
 	configUsers   index // RDS name -> chain keys
@@ -187,6 +189,9 @@ func (s *State) Apply(in Input) Result {
 	if p.listeners || p.serverNames {
 		p.compileSSLs()
 	}
+	if p.listeners || p.extended {
+		p.compilePeers()
+	}
 
 	var out Result
 	out.Put, out.Delete = s.objects.end()
@@ -209,7 +214,9 @@ type step struct {
 	// chains and clusters are to be compiled.
 	chains, clusters map[string]bool
 	reported         bool
-	slowStarts       []SlowStart
+	// extended tells that users add other things than before.
+	extended   bool
+	slowStarts []SlowStart
 	// recapture tells that capture's table has to be made anew.
 	recapture bool
 	capture   CaptureChange
@@ -498,7 +505,7 @@ func (s *State) reporter(to *[]Diagnostic, resource, prefix, from string) report
 
 // collectDiagnostics gathers the diagnostics of all parts and tells whether they differ from before.
 func (s *State) collectDiagnostics() bool {
-	all := slices.Concat(s.table.diagnostics, s.sslDiagnostics, s.extensionDiagnostics, s.unusedExtensions())
+	all := slices.Concat(s.table.diagnostics, s.sslDiagnostics, s.extensionDiagnostics, s.peerDiagnostics, s.unusedExtensions())
 	for _, u := range s.units {
 		for _, part := range u.parts {
 			all = append(all, part.diagnostics...)

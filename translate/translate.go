@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	tlspb "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"meshbridge/translate/apisix"
 	"meshbridge/xds"
@@ -17,6 +18,8 @@ type Options struct {
 	APISIXVersion apisix.Version
 	// NodeID is the xDS node id; it becomes a label on every object.
 	NodeID string
+	// Metadata is that of the node, of which peers are told a part.
+	Metadata *structpb.Struct
 	// InstanceIPs are the addresses of this workload, used as the nodes of inbound clusters.
 	InstanceIPs []netip.Addr
 	// Locality is where this workload is; the zero value is unknown.

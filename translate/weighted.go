@@ -99,6 +99,7 @@ func (f *forwarding) sharesRoute(ds []destination) bool {
 		switch {
 		case d.own != nil, d.facts.maxRequests > 0, d.facts.aliased,
 			!d.facts.exists && f.notFound != 503,
+			f.rx.chain.peers.quietTo(d.facts) != f.rx.chain.peers.quietTo(ds[0].facts),
 			f.timeouts.set() && d.facts.connectTimeout != ds[0].facts.connectTimeout:
 			return false
 		}

@@ -51,6 +51,13 @@ type Node struct {
 	Priority int    `json:"priority,omitempty"`
 }
 
+// GlobalRule has plugins that run for all requests, before those of routes. A plugin that is in two of them
+// runs for neither since 3.15.
+type GlobalRule struct {
+	ID      string  `json:"id"`
+	Plugins Plugins `json:"plugins"`
+}
+
 // Timeout holds idle timeouts in seconds; APISIX requires all three.
 type Timeout struct {
 	Connect float64 `json:"connect"`

@@ -37,7 +37,9 @@ func Validate(o Object, version Version) error {
 		return validateJSON(o, func(r *streamRouteFields) error { return r.validate(version) })
 	case KindSSL:
 		return validateJSON(o, func(s *SSL) error { return s.Validate(version) })
-	case KindGlobalRule, KindConsumer, KindConsumerGroup, KindPluginMetadata, KindProto, KindSecret:
+	case KindGlobalRule:
+		return validateJSON(o, func(r *GlobalRule) error { return r.Validate(version) })
+	case KindConsumer, KindConsumerGroup, KindPluginMetadata, KindProto, KindSecret:
 	}
 	return &FieldError{o.Key(), "kind", "is not one that meshbridge makes"}
 }
@@ -283,6 +285,15 @@ func (c *PluginConfig) Validate(version Version) error {
 	}
 	v.require(c.Plugins != nil, "plugins", "is required")
 	v.plugins(c.Plugins)
+	return v.err()
+}
+
+// Validate checks the rule as [Validate] does.
+func (r *GlobalRule) Validate(version Version) error {
+	v := &validation{object: string(KindGlobalRule) + "/" + r.ID, version: version}
+	v.common(r.ID, "", "", nil)
+	v.require(r.Plugins != nil, "plugins", "is required")
+	v.plugins(r.Plugins)
 	return v.err()
 }
 

@@ -339,7 +339,7 @@ func (o *translationOptions) options(node xds.NodeConfig) (translate.Options, er
 	}
 	// Files can be translated without an identity, which then is missing from the labels.
 	if id, err := node.Node(); err == nil {
-		options.NodeID = id.GetId()
+		options.NodeID, options.Metadata = id.GetId(), id.GetMetadata()
 		l := id.GetLocality()
 		options.Locality = translate.Locality{Region: l.GetRegion(), Zone: l.GetZone(), SubZone: l.GetSubZone()}
 	}
