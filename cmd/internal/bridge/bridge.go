@@ -81,7 +81,7 @@ type Config struct {
 	Listen, Admin, Status, Metrics string
 	// Internal is where APISIX asks the bridge, and tells it of requests: for the loopback interface alone.
 	Internal string
-	// RequestMetrics says which requests are counted in Istio's metrics; that needs Internal.
+	// RequestMetrics says which requests and connections are counted in Istio's metrics; requests need Internal.
 	RequestMetrics RequestMetrics
 	// AccessLogs says how the bridge writes access logs; nil writes none. Registerer and Logger are set by New.
 	AccessLogs *accesslog.Config
@@ -120,6 +120,8 @@ type Bridge struct {
 	internal *http.ServeMux      // what APISIX asks; nil without the internal port
 	tracer   *tracing.Tracer     // nil where changes are not traced
 	requests *telemetry.Requests // nil where they are not counted
+	// connections are told of by capture; nil where they are neither counted nor logged.
+	connections *telemetry.Connections
 	// accessLogs writes access logs; nil where that is off.
 	accessLogs *accesslog.Writer
 
@@ -154,6 +156,9 @@ func New(ctx context.Context, c Config) (_ *Bridge, err error) {
 		lifecycle: newLifecycle(c.Lifecycle, c.Logger),
 	}
 	b.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(c.Version))
+	if c.RequestMetrics != RequestMetricsOff {
+		b.registry.MustRegister(telemetry.Build(c.Node))
+	}
 	if c.TokenFile != "" {
 		b.registry.MustRegister(tokenExpiry(c.TokenFile))
 	}
@@ -379,6 +384,7 @@ func (b *Bridge) serve(ctx, accepting context.Context, group *errgroup.Group) {
 	group.Go(func() error { return b.releaseMemory(ctx) })
 	group.Go(func() error { return b.announceReady(ctx) })
 	group.Go(func() error { return b.runRequests(ctx) })
+	group.Go(func() error { return b.runConnections(ctx) })
 	group.Go(func() error { return b.tracer.Run(ctx, b.gateway) })
 	for _, s := range b.servers {
 		group.Go(func() error {

@@ -18,7 +18,7 @@ import (
 
 // CaptureConfig configures what is served in front of APISIX.
 type CaptureConfig struct {
-	// Server is as capture has it; Identity, Log, Registerer and what else is Reserved are set by New.
+	// Server is as capture has it; Identity, Observer, Log, Registerer and what else is Reserved are set by New.
 	Server capture.Config
 	// NewIdentity makes the source of the workload's certificate; nil has none, and mesh TLS is
 	// refused.
@@ -40,6 +40,7 @@ func (b *Bridge) openCapture(ctx context.Context) (err error) {
 	}
 	server := c.Server
 	server.Log, server.Registerer = logscope.Logger(b.config.Logger, logscope.Capture), b.registry
+	server.Observer = b.openConnections()
 	if c.NewIdentity != nil {
 		if b.identity, err = c.NewIdentity(b.registry, logscope.Logger(b.config.Logger, logscope.Identity)); err != nil {
 			return err

@@ -370,15 +370,7 @@ func TestSocketsOfCaptureNeverRefuse(t *testing.T) {
 	istiod := xdstest.NewServer(t)
 	istiod.Set(xdstest.Mesh(2, 1).Resources()...)
 	config := handsOver(t, istiod)
-	free := func() netip.AddrPort {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return l.Addr().(*net.TCPAddr).AddrPort()
-	}
-	overlay, names := free(), free()
+	overlay, names := freePort(t), freePort(t)
 	fresh := func() *CaptureConfig {
 		return &CaptureConfig{
 			Server:          capture.Config{Overlay: overlay},

@@ -53,6 +53,8 @@ type pipeline struct {
 	feed    *captureFeed // nil without capture
 	// requests lets APISIX report requests; nil where they are not counted.
 	requests *requestFeed
+	// overlays are what capture stands for.
+	overlays *overlays
 	tokens   *authn.Handler // nil without the internal port
 	traces   pushTraces
 	// nameServer serves the workload's DNS; nil without one.
@@ -86,7 +88,7 @@ func newPipeline(state *translate.State, w *writer, log *slog.Logger, m *metrics
 		ready: make(chan struct{}), inbox: newMailbox(), names: newNames(nil), ramps: newRamps(),
 		files: newFiles(state, log), freeze: make(chan chan struct{}),
 		dirty: map[xds.Key]struct{}{}, waitedSince: map[xds.Key]time.Time{},
-		expiries: map[string]time.Time{},
+		expiries: map[string]time.Time{}, overlays: newOverlays(),
 	}
 }
 
@@ -280,7 +282,8 @@ func (p *pipeline) translate(now time.Time, in translate.Input) translate.Result
 		in.Inputs.Allocations = p.feed.numbers
 	}
 	result := p.state.Apply(in)
-	p.requests.prepare(now, &result, p.state.Chains())
+	p.overlays.follow(now, &result.Capture)
+	p.requests.prepare(&result, p.state.Chains())
 	if p.tokens != nil && result.AuthenticationsChanged {
 		p.tokens.Set(p.state.Authentications()) // before APISIX asks
 	}

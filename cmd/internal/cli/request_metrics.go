@@ -8,11 +8,11 @@ import (
 	"meshbridge/cmd/internal/bridge"
 )
 
-// requestMetricsOptions say which requests are counted.
+// requestMetricsOptions say which requests and connections are counted.
 type requestMetricsOptions struct{ metrics string }
 
 func (o *requestMetricsOptions) add(f *pflag.FlagSet) {
-	f.StringVar(&o.metrics, "request-metrics", string(bridge.RequestMetricsAuto), "count requests in Istio's metrics: `auto|on|off`;\n"+
+	f.StringVar(&o.metrics, "request-metrics", string(bridge.RequestMetricsAuto), "count requests and connections in Istio's metrics: `auto|on|off`;\n"+
 		"auto: those for which istiod asks, by the Telemetry API")
 }
 

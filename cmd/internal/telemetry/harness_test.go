@@ -44,7 +44,16 @@ func (w *fakeWorld) Object(kind apisix.Kind, id string) []byte {
 func (w *fakeWorld) Resource(key xds.Key) *xds.Resource { return w.resources[key] }
 
 func (w *fakeWorld) Overlay(address netip.Addr) *translate.OverlayEndpoint { return w.overlay[address] }
-func (w *fakeWorld) Principal() string                                     { return w.principal }
+
+func (w *fakeWorld) OverlayOf(cluster string) (of []*translate.OverlayEndpoint) {
+	for _, e := range w.overlay {
+		if e.Cluster == cluster {
+			of = append(of, e)
+		}
+	}
+	return of
+}
+func (w *fakeWorld) Principal() string { return w.principal }
 
 const reviews = "outbound|9080||reviews.default.svc.cluster.local"
 
@@ -139,6 +148,7 @@ func newCountedBy(t *testing.T, c Config) counted {
 	t.Helper()
 	out := counted{registry: prometheus.NewRegistry(), written: &written{}}
 	c.Node, c.Registerer, c.Logger, c.Entries = node(), out.registry, slog.New(slog.DiscardHandler), out.written
+	out.registry.MustRegister(Build(node()))
 	out.Requests = New(c)
 	return out
 }

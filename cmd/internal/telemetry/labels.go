@@ -73,6 +73,7 @@ type ends struct {
 	own, peer                Workload
 	ownPrincipal, peerID     string
 	service, serviceName     string // of the destination; empty where unknown
+	serviceNamespace         string
 	reporter                 string
 	mutualTLS, securityKnown bool
 }
@@ -101,7 +102,7 @@ func (e *ends) onto(l *labels) {
 		l[labelDestinationApp], l[labelDestinationVersion], l[labelDestinationCluster] = or(e.peer.App), or(e.peer.Version), or(e.peer.Cluster)
 		l[labelDestinationPrincipal] = or(e.peerID)
 		l[labelDestinationService], l[labelDestinationServiceName] = or(e.service), or(e.serviceName)
-		l[labelDestinationServiceNamespace] = or(peerNamespace)
+		l[labelDestinationServiceNamespace] = or(cmp.Or(e.serviceNamespace, peerNamespace))
 		return
 	}
 	l[labelSourceWorkload], l[labelSourceWorkloadNamespace] = or(e.peer.Name), or(peerNamespace)

@@ -39,7 +39,7 @@ type Config struct {
 	Logger     *slog.Logger
 }
 
-// Requests counts requests that processes of APISIX report, and connections. Its methods are safe for
+// Requests counts requests that processes of APISIX report. Its methods are safe for
 // concurrent use.
 type Requests struct {
 	logger   *slog.Logger
@@ -71,9 +71,7 @@ func New(c Config) *Requests {
 	}
 	r := &Requests{
 		logger: c.Logger, node: c.Node, entries: c.Entries,
-		resolver: resolver{
-			world: c.World, own: WorkloadOfNode(c.Node), always: c.Always, uncounted: c.Uncounted, logs: c.Entries != nil,
-		},
+		resolver:   newResolver(&c),
 		reports:    counter("reports_total", "Reports of APISIX's processes about requests."),
 		duplicates: counter("reports_repeated_total", "Reports that came again, and were not counted again."),
 		refused:    counter("reports_refused_total", "Reports that were not understood."),
@@ -89,13 +87,13 @@ func New(c Config) *Requests {
 		folded: counter("folded_total", "Requests that were counted without what their clients say of themselves, because that was too much."),
 		lost:   counter("lost_total", "Requests that were not counted, because there was no room for their labels."),
 	}
-	c.Registerer.MustRegister(collector{r}, r.build())
+	c.Registerer.MustRegister(collector{r})
 	return r
 }
 
-// build is Istio's metric about the version of the proxy.
-func (r *Requests) build() prometheus.Collector {
-	version := r.node.GetMetadata().GetFields()["ISTIO_VERSION"].GetStringValue()
+// Build is Istio's metric about the version of the proxy.
+func Build(node *corepb.Node) prometheus.Collector {
+	version := node.GetMetadata().GetFields()["ISTIO_VERSION"].GetStringValue()
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "istio_build", Help: "The release of Istio that the proxy says it is of.",
 		ConstLabels: prometheus.Labels{"component": "proxy", "tag": cmp.Or(version, unknown)},
@@ -217,17 +215,19 @@ func (r *Requests) worker(now time.Time, name string) *worker {
 	return w
 }
 
-// nodeText returns a text of the node's metadata.
-func (r *Requests) nodeText(path []string) string {
-	s := r.node.GetMetadata()
-	for i, name := range path {
-		v := s.GetFields()[name]
-		if i == len(path)-1 {
-			return v.GetStringValue()
+// textOf has the texts of a node's metadata.
+func textOf(node *corepb.Node) labelSource {
+	return func(path []string) string {
+		s := node.GetMetadata()
+		for i, name := range path {
+			v := s.GetFields()[name]
+			if i == len(path)-1 {
+				return v.GetStringValue()
+			}
+			s = v.GetStructValue()
 		}
-		s = v.GetStructValue()
+		return ""
 	}
-	return ""
 }
 
 // collector shows Istio's metrics. Their labels are a matter of configuration, so that none are described.
@@ -240,5 +240,5 @@ func (collector) Describe(chan<- *prometheus.Desc) {}
 func (c collector) Collect(out chan<- prometheus.Metric) {
 	c.r.mu.Lock()
 	defer c.r.mu.Unlock()
-	c.r.series.collect(c.r.nodeText, out)
+	c.r.series.collect(textOf(c.r.node), out)
 }

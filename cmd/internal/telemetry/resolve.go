@@ -47,6 +47,10 @@ type resolver struct {
 	always, uncounted, logs bool
 }
 
+func newResolver(c *Config) resolver {
+	return resolver{world: c.World, own: WorkloadOfNode(c.Node), always: c.Always, uncounted: c.Uncounted, logs: c.Entries != nil}
+}
+
 // find returns what stands behind requests; nil where it is not known on which chain they came.
 func (r *resolver) find(q *request, metadata string) *resolved {
 	w := r.world
@@ -54,30 +58,15 @@ func (r *resolver) find(q *request, metadata string) *resolved {
 	if !ok {
 		return nil
 	}
-	chain := w.Chain(route.chain())
-	if chain == nil {
-		return nil
-	}
-	out := &resolved{chain: chain, rules: r.rulesOf(chain), logged: r.logs && len(chain.AccessLogs) > 0, principal: w.Principal()}
-	rules := out.rules
-	switch {
-	case rules != nil:
-	case out.logged:
-		rules = usualRules(chain)
-	default:
+	out, rules := r.onChain(route.chain())
+	if rules == nil {
 		return out
 	}
 	if !route.invented() {
 		out.route = route.envoyRoute()
 	}
 	cluster := clusterOfUpstream(w, q.Upstream)
-	out.clusterKey = xds.Key{Type: xds.ClusterType, Name: cluster}
-	out.cluster = w.Resource(out.clusterKey)
-	to, exists := destinationOf(out.cluster)
-	out.clusterStat = to.stat
-	out.endpointsKey = xds.Key{Type: xds.EndpointType, Name: to.endpoints}
-	out.endpoints = w.Resource(out.endpointsKey)
-
+	to, exists := out.toCluster(w, cluster)
 	e := ends{own: r.own, ownPrincipal: out.principal, reporter: rules.Reporter}
 	if !rules.NoHostFallback {
 		e.service, e.serviceName = q.Host, q.Host
@@ -92,6 +81,31 @@ func (r *resolver) find(q *request, metadata string) *resolved {
 	e.onto(&out.labels)
 	outcome(q, route, exists, &out.labels)
 	return out
+}
+
+// onChain returns what stands behind what came on a chain, without more than that, and the rules by which there is
+// more to say; nil where nothing is counted or logged. All is nil where the chain is not known.
+func (r *resolver) onChain(key string) (out *resolved, rules *translate.Stats) {
+	chain := r.world.Chain(key)
+	if chain == nil {
+		return nil, nil
+	}
+	out = &resolved{chain: chain, rules: r.rulesOf(chain), logged: r.logs && len(chain.AccessLogs) > 0, principal: r.world.Principal()}
+	if out.rules == nil && out.logged {
+		return out, usualRules(chain)
+	}
+	return out, out.rules
+}
+
+// toCluster fills in where it went.
+func (r *resolved) toCluster(w World, name string) (to destination, exists bool) {
+	r.clusterKey = xds.Key{Type: xds.ClusterType, Name: name}
+	r.cluster = w.Resource(r.clusterKey)
+	to, exists = destinationOf(r.cluster)
+	r.clusterStat = to.stat
+	r.endpointsKey = xds.Key{Type: xds.EndpointType, Name: to.endpoints}
+	r.endpoints = w.Resource(r.endpointsKey)
+	return to, exists
 }
 
 // rulesOf returns what is counted of a chain, nil for nothing.
@@ -124,11 +138,11 @@ func (e *ends) name(route, cluster string, to destination) {
 	case cluster == "BlackHoleCluster" || cluster == "PassthroughCluster" || strings.HasPrefix(cluster, "InboundPassthroughCluster"):
 		e.serviceName = cluster
 	case to.host != "":
-		e.service, e.serviceName = to.host, to.name
+		e.service, e.serviceName, e.serviceNamespace = to.host, to.name, to.namespace
 	}
 }
 
-// logsOf are the logs of a series' chain as it is now, or was last.
+// logsOf are the logs of a chain as it is now, or was last.
 func (r *resolver) logsOf(found *resolved) []*accesslog.Log {
 	if !found.logged {
 		return nil
@@ -177,9 +191,14 @@ func onlyIdentity(sans []translate.SANMatch) string {
 // from fills in who asked.
 func (r *resolver) from(e *ends, q *request, metadata string) {
 	e.peer, _ = workloadOfHeader(metadata)
-	e.peerID, e.securityKnown = q.Principal, true
-	e.mutualTLS = q.Principal != "" && e.ownPrincipal != ""
-	if q.Principal == "" {
+	e.identified(q.Principal)
+}
+
+// identified fills in who has asked, as far as the certificate tells.
+func (e *ends) identified(principal string) {
+	e.peerID, e.securityKnown = principal, true
+	e.mutualTLS = principal != "" && e.ownPrincipal != ""
+	if principal == "" {
 		e.ownPrincipal = "" // no TLS of the mesh
 	}
 }

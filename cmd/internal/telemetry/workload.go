@@ -76,3 +76,20 @@ func namespaceOf(principal string) string {
 	namespace, _, _ := strings.Cut(rest, "/")
 	return namespace
 }
+
+// agree leaves of a workload what it has in common with another.
+func (w *Workload) agree(o *Workload) {
+	for _, texts := range [][2]*string{
+		{&w.Name, &o.Name},
+		{&w.Namespace, &o.Namespace},
+		{&w.Cluster, &o.Cluster},
+		{&w.App, &o.App},
+		{&w.Version, &o.Version},
+		{&w.CanonicalService, &o.CanonicalService},
+		{&w.Revision, &o.Revision},
+	} {
+		if *texts[0] != *texts[1] {
+			*texts[0] = ""
+		}
+	}
+}

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	clusterpb "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	endpointpb "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"meshbridge/translate"
@@ -24,6 +23,8 @@ type World interface {
 	Resource(key xds.Key) *xds.Resource
 	// Overlay returns the endpoint that capture stands for at an address, or nil.
 	Overlay(address netip.Addr) *translate.OverlayEndpoint
+	// OverlayOf returns the endpoints of a cluster that capture stands for.
+	OverlayOf(cluster string) []*translate.OverlayEndpoint
 	// Principal is the SPIFFE ID of the workload's certificate; empty without one.
 	Principal() string
 }
@@ -91,7 +92,7 @@ func clusterOfUpstream(w World, id string) string {
 
 // destination is what a cluster says of the service behind it.
 type destination struct {
-	host, name string
+	host, name, namespace string
 	// stat is the cluster's alt_stat_name.
 	stat string
 	// endpoints is the name of its EDS resource.
@@ -112,37 +113,15 @@ func destinationOf(r *xds.Resource) (destination, bool) {
 	}
 	services := c.GetMetadata().GetFilterMetadata()["istio"].GetFields()["services"].GetListValue().GetValues()
 	if len(services) > 0 {
-		d.host, d.name = serviceOf(services[0].GetStructValue())
+		d.host, d.name, d.namespace = serviceOf(services[0].GetStructValue())
 	}
 	return d, true
 }
 
-func serviceOf(s *structpb.Struct) (host, name string) {
+func serviceOf(s *structpb.Struct) (host, name, namespace string) {
 	host = s.GetFields()["host"].GetStringValue()
 	if name = s.GetFields()["name"].GetStringValue(); name == "" {
 		name, _, _ = strings.Cut(host, ".")
 	}
-	return host, name
-}
-
-// endpointOf returns the workload at an address of a cluster.
-func endpointOf(assignment, cluster *xds.Resource, at netip.AddrPort) (Workload, bool) {
-	var load *endpointpb.ClusterLoadAssignment
-	if assignment != nil {
-		load, _ = xds.Decode[*endpointpb.ClusterLoadAssignment](assignment)
-	} else if cluster != nil {
-		if c, err := xds.Decode[*clusterpb.Cluster](cluster); err == nil {
-			load = c.GetLoadAssignment()
-		}
-	}
-	for _, locality := range load.GetEndpoints() {
-		for _, e := range locality.GetLbEndpoints() {
-			a := e.GetEndpoint().GetAddress().GetSocketAddress()
-			address, err := netip.ParseAddr(a.GetAddress())
-			if err == nil && netip.AddrPortFrom(address.Unmap(), uint16(a.GetPortValue())) == at {
-				return workloadOfEndpoint(e.GetMetadata())
-			}
-		}
-	}
-	return Workload{}, false
+	return host, name, s.GetFields()["namespace"].GetStringValue()
 }
