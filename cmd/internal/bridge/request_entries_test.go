@@ -124,7 +124,7 @@ func TestWhatAPISIXReportsIsInTheAccessLog(t *testing.T) {
 		watch := client.Watch(t.Context(), "/apisix/global_rules/", clientv3.WithPrefix(), clientv3.WithRev(rule.Header.GetRevision()+1))
 		istiod.Set(next.resources...)
 		update := <-watch
-		if len(update.Events) != 1 || update.Events[0].IsModify() != (next.want != "") || !strings.Contains(string(update.Events[0].Kv.GetValue()), next.want) {
+		if len(update.Events) != 1 || update.Events[0].IsModify() != (next.want != "") || !strings.Contains(string(update.Events[0].GetKv().GetValue()), next.want) {
 			t.Fatalf("%q: %v", next.want, update.Events)
 		}
 		rule.Header.Revision = update.Header.GetRevision()

@@ -147,6 +147,13 @@ func TestAnEntryTellsWhatNginxSaysInEnvoysTerms(t *testing.T) {
 			},
 			[]any{3, time.Duration(-1), time.Duration(-1), 2 * time.Millisecond},
 		},
+		"none, and no more to try": { // as APISIX has it
+			outbound, map[column]string{columnConnected: "-, - : ", columnAnswered: "-, - : ", columnEnded: "0.001, 0.002 : ", columnUpstreamSent: "0, 7 : "},
+			func(e *accesslog.Entry) any {
+				return []any{e.HTTP.Attempts, e.HTTP.Connected, e.HTTP.Ended, e.UpstreamSent}
+			},
+			[]any{2, time.Duration(-1), 2 * time.Millisecond, int64(7)},
+		},
 		"no endpoint": {
 			`"route": "r.404", "status": 404`, nil,
 			func(e *accesslog.Entry) any {

@@ -93,7 +93,7 @@ for i = 1, requests do
   vars.http_x_envoy_peer_metadata_id, vars.http_x_envoy_peer_metadata = "made-up-" .. i, "eA=="
   local inbound = i % 2 == 0
   ngx.status = i % 10 == 0 and 502 or 200
-  vars.upstream_connect_time, vars.upstream_header_time = "0.001, -", "-"
+  vars.upstream_connect_time, vars.upstream_header_time = i % 20 == 0 and "-, - : " or "0.001, -", "-"
   vars.request, vars.http_host, vars.scheme = "GET /a%2Fb?c=" .. i .. " HTTP/1.1", "reviews:9080", "http"
   vars.http_user_agent, vars.sent_http_x_kind = "curl/8", i % 2 == 1 and 'a "kind"' or nil
   vars.proxy_protocol_addr, vars.proxy_protocol_port = "10.9.0.1", "40000"

@@ -181,17 +181,21 @@ func (e reportedEntry) addresses() (source, direct, destination netip.AddrPort) 
 }
 
 // attempts is how many endpoints were tried. Of each, nginx has an element in its lists: those of one pass
-// with commas between, and colons between passes.
+// with commas between, and colons between passes. Where one more was wanted, but all endpoints had been tried,
+// they end in a colon.
 func (e reportedEntry) attempts() int {
-	if e[columnConnected] == "" {
+	times := strings.TrimSuffix(e[columnConnected], passEnd)
+	if times == "" {
 		return 0
 	}
-	return 1 + strings.Count(e[columnConnected], ",") + strings.Count(e[columnConnected], " : ")
+	return 1 + strings.Count(times, ",") + strings.Count(times, passEnd)
 }
+
+const passEnd = " : "
 
 // last returns the element of the last attempt, empty where nginx has none.
 func (e reportedEntry) last(c column) string {
-	text := e[c]
+	text := strings.TrimSuffix(e[c], passEnd)
 	if i := strings.LastIndexAny(text, ", "); i >= 0 {
 		text = text[i+1:]
 	}
