@@ -83,6 +83,9 @@ func (r *resolved) entry(now time.Time, e reportedEntry, s *reportedSeries) *acc
 		UpstreamReceived: number(e.last(columnUpstreamReceived)), UpstreamSent: number(e.last(columnUpstreamSent)),
 		HTTP: h,
 	}
+	if s.GRPC != "" && e[columnReceivedBody] == "" {
+		out.Received = h.Received // nginx does not say how much of that is the body of a stream without length
+	}
 	if r.labels[labelResponseFlags] != "-" {
 		out.Flags = r.labels[labelResponseFlags]
 	}

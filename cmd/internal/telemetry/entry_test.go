@@ -31,9 +31,9 @@ func entryOf(texts map[column]string, headers ...string) string {
 }
 
 // loggedWorld is newWorld with a log on the chain 9080, and returns that.
-func loggedWorld(t *testing.T) (*fakeWorld, *accesslog.Log) {
-	t.Helper()
-	w := newWorld(t)
+func loggedWorld(tb testing.TB) (*fakeWorld, *accesslog.Log) {
+	tb.Helper()
+	w := newWorld(tb)
 	log := &accesslog.Log{Path: "/dev/stdout"}
 	w.chains["9080"].AccessLogs, w.chains["9080"].Listener = []*accesslog.Log{log}, "0.0.0.0_9080"
 	return w, log
@@ -148,7 +148,8 @@ func TestAnEntryTellsWhatNginxSaysInEnvoysTerms(t *testing.T) {
 			[]any{3, time.Duration(-1), time.Duration(-1), 2 * time.Millisecond},
 		},
 		"none, and no more to try": { // as APISIX has it
-			outbound, map[column]string{columnConnected: "-, - : ", columnAnswered: "-, - : ", columnEnded: "0.001, 0.002 : ", columnUpstreamSent: "0, 7 : "},
+			outbound,
+			map[column]string{columnConnected: "-, - : ", columnAnswered: "-, - : ", columnEnded: "0.001, 0.002 : ", columnUpstreamSent: "0, 7 : "},
 			func(e *accesslog.Entry) any {
 				return []any{e.HTTP.Attempts, e.HTTP.Connected, e.HTTP.Ended, e.UpstreamSent}
 			},
@@ -169,6 +170,11 @@ func TestAnEntryTellsWhatNginxSaysInEnvoysTerms(t *testing.T) {
 		"gRPC": {
 			outbound + `, "grpc": "14"`, nil,
 			func(e *accesslog.Entry) any { return e.HTTP.GRPCStatus }, "14",
+		},
+		"the messages of gRPC": {
+			outbound + `, "grpc": "0"`,
+			map[column]string{columnReceived: "150"},
+			func(e *accesslog.Entry) any { return e.Received }, int64(150),
 		},
 		"gRPC without a status": {
 			outbound + `, "grpc": "-"`, nil,
@@ -371,4 +377,26 @@ func TestAnEntryThatIsNotUnderstoodIsLostAlone(t *testing.T) {
 	if got := c.value(t, "meshbridge_request_entries_lost_total"); got != 5 || len(c.written.entries) != maxReportEntries {
 		t.Errorf("of too many: %g lost, %d logged", got, len(c.written.entries))
 	}
+}
+
+// BenchmarkEntries is a report of as many entries as are reported at once.
+func BenchmarkEntries(b *testing.B) {
+	w, _ := loggedWorld(b)
+	c := newCounted(b, w)
+	line := entryOf(map[column]string{
+		columnSeries: "1", columnStart: "1763846000.25", columnDuration: "12", columnRequest: "GET /productpage?u=normal HTTP/1.1",
+		columnAuthority: "reviews:9080", columnScheme: "http", columnClient: "10.9.0.1", columnClientPort: "40000",
+		columnPeer: "10.9.0.1", columnPeerPort: "40000", columnDestination: "10.96.0.7:9080", columnServer: "10.9.0.1", columnServerPort: "9080",
+		columnReceived: "230", columnSent: "1200", columnSentBody: "1000", columnConnected: "0.001", columnAnswered: "0.020", columnEnded: "0.021",
+		columnUpstreamReceived: "1200", columnUpstreamSent: "300", columnConnection: "12345",
+	}, "curl/8.0.1", "0b0b8f30-6f4b-9c1d-8f55-3a2e4b0f7f5e", "10.9.0.1")
+	entries := strings.Repeat("\n"+strings.ReplaceAll(line, "/", `\/`), manyEntries)
+	for n := 1; b.Loop(); n++ {
+		c.post(b, reportOf("1", n, manyEntries, outbound+`, "headers": ["user-agent", "x-request-id", "x-forwarded-for"]`)+entries)
+		if len(c.written.entries) != manyEntries {
+			b.Fatal(len(c.written.entries))
+		}
+		c.written.entries, c.written.logs = c.written.entries[:0], c.written.logs[:0]
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/manyEntries, "ns/entry")
 }

@@ -58,8 +58,8 @@ func (w *fakeWorld) Principal() string { return w.principal }
 const reviews = "outbound|9080||reviews.default.svc.cluster.local"
 
 // newWorld has an outbound chain with a service of two endpoints, and an inbound one.
-func newWorld(t *testing.T) *fakeWorld {
-	t.Helper()
+func newWorld(tb testing.TB) *fakeWorld {
+	tb.Helper()
 	w := &fakeWorld{
 		chains: map[string]*translate.Chain{
 			"9080":       {Key: "9080", HTTP: true, Direction: translate.Outbound, Stats: &translate.Stats{Reporter: "source"}},
@@ -81,7 +81,7 @@ func newWorld(t *testing.T) *fakeWorld {
 		overlay:   map[netip.Addr]*translate.OverlayEndpoint{},
 		principal: "spiffe://cluster.local/ns/shop/sa/client",
 	}
-	w.load(t, fmt.Sprintf(`
+	w.load(tb, fmt.Sprintf(`
 - "@type": type.googleapis.com/envoy.config.cluster.v3.Cluster
   name: %[1]q
   alt_stat_name: "%[1]s;"
@@ -103,15 +103,15 @@ func newWorld(t *testing.T) *fakeWorld {
 	return w
 }
 
-func (w *fakeWorld) load(t *testing.T, resources string) {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "xds.yaml")
+func (w *fakeWorld) load(tb testing.TB, resources string) {
+	tb.Helper()
+	file := filepath.Join(tb.TempDir(), "xds.yaml")
 	if err := os.WriteFile(file, []byte(resources), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	snapshot, rejected, err := xds.LoadFiles(file)
 	if err != nil || len(rejected) > 0 {
-		t.Fatal(err, rejected)
+		tb.Fatal(err, rejected)
 	}
 	for _, kind := range snapshot.Types() {
 		for r := range snapshot.All(kind) {
@@ -139,13 +139,13 @@ type counted struct {
 	written  *written
 }
 
-func newCounted(t *testing.T, w World) counted {
-	t.Helper()
-	return newCountedBy(t, Config{World: w})
+func newCounted(tb testing.TB, w World) counted {
+	tb.Helper()
+	return newCountedBy(tb, Config{World: w})
 }
 
-func newCountedBy(t *testing.T, c Config) counted {
-	t.Helper()
+func newCountedBy(tb testing.TB, c Config) counted {
+	tb.Helper()
 	out := counted{registry: prometheus.NewRegistry(), written: &written{}}
 	c.Node, c.Registerer, c.Logger, c.Entries = node(), out.registry, slog.New(slog.DiscardHandler), out.written
 	out.registry.MustRegister(Build(node()))
@@ -164,10 +164,10 @@ func (w *written) Write(logs []*accesslog.Log, e *accesslog.Entry) {
 }
 
 // post sends a report.
-func (c counted) post(t *testing.T, body string) int {
-	t.Helper()
+func (c counted) post(tb testing.TB, body string) int {
+	tb.Helper()
 	answer := httptest.NewRecorder()
-	c.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodPost, Path, strings.NewReader(body)))
+	c.ServeHTTP(answer, httptest.NewRequestWithContext(tb.Context(), http.MethodPost, Path, strings.NewReader(body)))
 	return answer.Code
 }
 

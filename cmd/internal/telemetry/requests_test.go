@@ -14,6 +14,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"meshbridge/translate"
 )
@@ -347,6 +348,40 @@ func TestSeriesExpireAsIstiosDo(t *testing.T) {
 		}
 		cancel()
 		<-done
+	})
+}
+
+func FuzzTexts(f *testing.F) {
+	for _, seed := range []string{`["a","b\/c","\u00e9\n","\"","\\"]`, `[""]`, `[]`, `["a"`, `["a",]`, `["a\`, `["`, `["a" ]`, `["a",1]`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		if !utf8.ValidString(line) {
+			return
+		}
+		got, err := parseTexts(line)
+		if err != nil {
+			return
+		}
+		// Between texts there is nothing; within, control characters, which parseEntry takes out.
+		var want []string
+		clean := strings.Map(func(r rune) rune {
+			if r < ' ' {
+				return ' '
+			}
+			return r
+		}, line)
+		if err := json.Unmarshal([]byte(clean), &want); err != nil {
+			t.Fatalf("%q is read, and is not JSON: %v", line, err)
+		}
+		for i := range got {
+			if clean == line && got[i] != want[i] {
+				t.Errorf("%q: %q, want %q", line, got[i], want[i])
+			}
+		}
+		if len(got) != len(want) {
+			t.Errorf("%q: %d texts, want %d", line, len(got), len(want))
+		}
 	})
 }
 
