@@ -4,6 +4,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"meshbridge/translate/accesslog"
 	"meshbridge/xds"
@@ -98,5 +101,71 @@ func TestEqualAccessLogsAreShared(t *testing.T) {
 	}
 	if len(distinct) != 2 || all != 4 {
 		t.Errorf("%d logs are %d different ones", all, len(distinct))
+	}
+}
+
+// What istiod sends for Telemetry resources is logged as they say.
+func TestRecordedAccessLogsSayWhatTheirTelemetrySays(t *testing.T) {
+	var recorded scenario
+	for _, sc := range loadScenarios(t) {
+		if sc.name == "access-logs" {
+			recorded = sc
+		}
+	}
+	opts := recorded.with(Mesh())
+	opts.BridgeAccessLogs = true
+	s := captured(t, opts, recorded.snapshot)
+	request := &accesslog.Entry{
+		Start: time.UnixMilli(1795381506007), Received: 3, Sent: 10, Cluster: "inbound|8080||", MutualTLS: true, Principal: "spiffe://a",
+		HTTP: &accesslog.HTTP{Method: "GET", Path: "/cart?n=1", Status: 503},
+	}
+	fine, probe := *request, *request
+	fine.HTTP = &accesslog.HTTP{Method: "GET", Path: "/cart?n=1", Status: 200}
+	probe.HTTP = &accesslog.HTTP{Method: "GET", Path: "/healthz?n=1", Status: 200}
+	i := slices.IndexFunc(s.Chains(), func(c *Chain) bool { return c.Key == "i:8080:tls" })
+	for _, c := range []struct {
+		name  string
+		entry *accesslog.Entry
+		want  []string
+	}{
+		{"failed", request, []string{
+			"gRPC tcp_envoy_accesslog to outbound|9000||als.observability.svc.cluster.local",
+			"file /var/log/istio/access.json: {\"flags\":\"-\",\"node\":{\"host\":\"web-0\"},\"path\":\"/cart?n=1\",\"status\":503}\n",
+			"OpenTelemetry otel_envoy_accesslog to outbound|4317||otel.observability.svc.cluster.local: GET /cart?n=1 cluster=inbound|8080|| status=503",
+			"gRPC shop to outbound|9000||als.observability.svc.cluster.local",
+			"file /var/log/istio/access.log: 1795381506.007 /cart 503 3 10 spiffe://a\n",
+		}},
+		{"answered", &fine, []string{
+			"gRPC tcp_envoy_accesslog to outbound|9000||als.observability.svc.cluster.local",
+			"OpenTelemetry otel_envoy_accesslog to outbound|4317||otel.observability.svc.cluster.local: GET /cart?n=1 cluster=inbound|8080|| status=200",
+			"gRPC shop to outbound|9000||als.observability.svc.cluster.local",
+		}},
+		{"probe", &probe, []string{
+			"gRPC tcp_envoy_accesslog to outbound|9000||als.observability.svc.cluster.local",
+			"gRPC shop to outbound|9000||als.observability.svc.cluster.local",
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var got []string
+			for _, l := range s.Chains()[i].AccessLogs {
+				if !l.Wants(c.entry) {
+					continue
+				}
+				says := l.String()
+				if line := l.Line(c.entry); line != nil {
+					says += ": " + string(line)
+				}
+				if body := l.Body(c.entry); body != nil {
+					says += ": " + body.GetStringValue()
+				}
+				for _, a := range l.Attributes(c.entry) {
+					says += " " + a.GetKey() + "=" + a.GetValue().GetStringValue()
+				}
+				got = append(got, says)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
 	}
 }

@@ -53,6 +53,7 @@ func scenarios() []scenario {
 		{name: "service-entry-client", manifests: "service-entry", mode: istiod.ModeBootstrap},
 		{name: "tcp-client", manifests: "tcp", mode: istiod.ModeBootstrap},
 		{name: "tcp-mysql", manifests: "tcp", mode: istiod.ModeBootstrap},
+		{name: "access-logs", manifests: "access-logs", mode: istiod.ModeBootstrap},
 		{name: "proxyless-grpc", manifests: "tcp", mode: istiod.ModeBootstrap},
 		{name: "gateway-api-client", manifests: "gateway-api", mode: istiod.ModeDiscovery},
 	}
