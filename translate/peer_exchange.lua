@@ -46,5 +46,6 @@ return function(_, ctx)
     set_request(ctx, "x-envoy-peer-metadata", role.tell)
   end
 
+  ctx.meshbridge_hides = role.hide
   ctx.var.meshbridge_peer_answers = role.hide or ""
 end

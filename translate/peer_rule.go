@@ -22,7 +22,8 @@ const labelQuiet = "meshbridge.quiet"
 const peerAnswers, peerAnswersHidden = "meshbridge_peer_answers", "hidden"
 
 // peerProgram runs before the plugins of routes. What it takes from a request stays in the request's context,
-// as meshbridge_peer_id and meshbridge_peer, for whoever counts it.
+// as meshbridge_peer_id and meshbridge_peer, for whoever counts it; meshbridge_hides tells that the answer may
+// have some, too.
 //
 //go:embed peer_exchange.lua
 var peerProgram string

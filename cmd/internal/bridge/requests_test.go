@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	listenerpb "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	http_connection_managerpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
@@ -20,24 +19,9 @@ import (
 // counting adds Istio's filter to the listeners of a mesh.
 func counting(t *testing.T, resources []proto.Message) []proto.Message {
 	t.Helper()
-	out := make([]proto.Message, len(resources))
-	for i, r := range resources {
-		out[i] = proto.Clone(r)
-		l, ok := out[i].(*listenerpb.Listener)
-		if !ok {
-			continue
-		}
-		filter := l.GetFilterChains()[0].GetFilters()[0]
-		hcm := new(http_connection_managerpb.HttpConnectionManager)
-		if err := filter.GetTypedConfig().UnmarshalTo(hcm); err != nil {
-			t.Fatal(err)
-		}
-		hcm.HttpFilters = append(hcm.HttpFilters, &http_connection_managerpb.HttpFilter{
-			Name: "istio.stats", ConfigType: &http_connection_managerpb.HttpFilter_TypedConfig{TypedConfig: xdstest.Any(&statspb.PluginConfig{})},
-		})
-		filter.ConfigType = &listenerpb.Filter_TypedConfig{TypedConfig: xdstest.Any(hcm)}
-	}
-	return out
+	return withFilter(t, resources, &http_connection_managerpb.HttpFilter{
+		Name: "istio.stats", ConfigType: &http_connection_managerpb.HttpFilter_TypedConfig{TypedConfig: xdstest.Any(&statspb.PluginConfig{})},
+	})
 }
 
 // routeTo returns the id of a route to a cluster, and that of its upstream.

@@ -119,10 +119,17 @@ func (e *ends) onto(l *labels) {
 	l[labelDestinationServiceNamespace] = e.own.Namespace
 }
 
-// anonymous takes out what clients say of themselves.
+// anonymous takes out what clients, and servers that answer, say of themselves.
 func (l *labels) anonymous() {
 	if l[labelReporter] == "source" {
-		l[labelDestinationService], l[labelDestinationServiceName] = unknown, unknown
+		for _, i := range []label{
+			labelDestinationService, labelDestinationServiceName, labelDestinationServiceNamespace, labelDestinationWorkload,
+			labelDestinationWorkloadNamespace, labelDestinationCanonicalService, labelDestinationApp, labelDestinationVersion,
+			labelDestinationCluster,
+		} {
+			l[i] = unknown
+		}
+		l[labelDestinationCanonicalRevision] = "latest"
 		return
 	}
 	for _, i := range []label{

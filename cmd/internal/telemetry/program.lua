@@ -181,10 +181,19 @@ return function(_, ctx)
     grpc = var.sent_trailer_grpc_status or var.sent_http_grpc_status or "-"
   end
 
-  local peer, host = "", ""
-  if @INBOUND@ then
-    peer = sub(var.http_x_envoy_peer_metadata_id or "", 1, 256)
-  elseif @HOSTS@ and (upstream == "" or sub(upstream, 1, 20) == "u.PassthroughCluster") then
+  -- Who the other end says that it is. The global rule that takes that away keeps it, but for that of answers,
+  -- which nginx has.
+  local inbound, peer, metadata, host = @INBOUND@, "", nil, ""
+  if ctx.meshbridge_peer_id then
+    peer, metadata = ctx.meshbridge_peer_id, ctx.meshbridge_peer
+  elseif inbound then
+    peer, metadata = var.http_x_envoy_peer_metadata_id or "", var.http_x_envoy_peer_metadata
+  elseif ctx.meshbridge_hides then
+    peer = var.upstream_http_x_envoy_peer_metadata_id or ""
+    metadata = peer ~= "" and var.upstream_http_x_envoy_peer_metadata
+  end
+  peer = sub(peer, 1, 256)
+  if not inbound and @HOSTS@ and (upstream == "" or sub(upstream, 1, 20) == "u.PassthroughCluster") then
     host = sub(var.http_host or "", 1, 256)
   end
 
@@ -203,7 +212,7 @@ return function(_, ctx)
     .. "\n" .. principal .. "\n" .. layout .. "\n" .. peer .. "\n" .. host
   local number = state.numbers[key]
   if not number and state.size >= @SERIES@ and (peer ~= "" or host ~= "") then
-    -- Clients make up names: what is beyond the limit is counted without them.
+    -- Others make up names: what is beyond the limit is counted without them.
     peer, host, state.folded = "", "", state.folded + 1
     key = id .. "\n" .. upstream .. "\n" .. node .. "\n" .. status .. "\n" .. failure .. "\n" .. grpc
       .. "\n" .. principal .. "\n" .. layout .. "\n\n"
@@ -218,7 +227,7 @@ return function(_, ctx)
       headers = wants and wants.headers,
     }
     if peer ~= "" then
-      series.metadata = sub(var.http_x_envoy_peer_metadata or "", 1, 8192)
+      series.metadata = sub(metadata or "", 1, 8192)
     end
     number = state.size + 1
     state.numbers[key], state.list[number], state.size = number, series, number

@@ -49,7 +49,7 @@ type request struct {
 	Failure   string `json:"failure"`   // choose, connect or answer; with + where several endpoints were tried
 	GRPC      string `json:"grpc"`      // the status; "-" where there was none, empty for other requests
 	Principal string `json:"principal"` // of the client
-	Peer      string `json:"peer"`      // the client's x-envoy-peer-metadata-id
+	Peer      string `json:"peer"`      // the x-envoy-peer-metadata-id of the client, or of the endpoint's answer
 	Host      string `json:"host"`      // where it may be all that is known of the destination
 }
 
@@ -57,7 +57,7 @@ type reportedSeries struct {
 	request
 	// Headers are those that the entries of the series have, of responses with responseMark before the name.
 	Headers []string `json:"headers"`
-	// Metadata is the x-envoy-peer-metadata of the first request.
+	// Metadata is the x-envoy-peer-metadata of the first request or answer.
 	Metadata string `json:"metadata"`
 	Count    uint64 `json:"count"`
 	// Milliseconds and bytes.

@@ -74,7 +74,7 @@ func (r *resolver) find(q *request, metadata string) *resolved {
 	e.name(route.envoyRoute(), cluster, to)
 	endpoint := r.upstream(q, out)
 	if e.reporter == translate.ReporterSource {
-		r.towards(&e, endpoint, out)
+		r.towards(&e, endpoint, metadata, out)
 	} else {
 		r.from(&e, q, metadata)
 	}
@@ -168,14 +168,16 @@ func (r *resolver) upstream(q *request, out *resolved) *translate.OverlayEndpoin
 	return endpoint
 }
 
-// towards fills in who was asked.
-func (r *resolver) towards(e *ends, endpoint *translate.OverlayEndpoint, in *resolved) {
+// towards fills in who was asked: what it says of itself, or else what istiod says of the endpoint.
+func (r *resolver) towards(e *ends, endpoint *translate.OverlayEndpoint, metadata string, in *resolved) {
 	e.ownPrincipal = "" // unless the connection was one with mutual TLS
 	if endpoint != nil && endpoint.TLS != nil && endpoint.TLS.Credential.Workload {
 		e.ownPrincipal = in.principal
 		e.peerID = onlyIdentity(endpoint.TLS.SANs)
 	}
-	if in.upstream.IsValid() {
+	if peer, told := workloadOfHeader(metadata); told {
+		e.peer = peer
+	} else if in.upstream.IsValid() {
 		e.peer, _ = endpointOf(in.endpoints, in.cluster, in.upstream)
 	}
 }

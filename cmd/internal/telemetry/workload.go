@@ -26,11 +26,12 @@ func workloadOf(metadata *structpb.Struct) Workload {
 	labels := metadata.GetFields()["LABELS"].GetStructValue()
 	w := Workload{
 		Name: text(metadata, "WORKLOAD_NAME"), Namespace: text(metadata, "NAMESPACE"), Cluster: text(metadata, "CLUSTER_ID"),
-		App: text(labels, "app"), Version: text(labels, "version"),
+		App:     cmp.Or(text(labels, "app.kubernetes.io/name"), text(labels, "app")),
+		Version: cmp.Or(text(labels, "app.kubernetes.io/version"), text(labels, "version")),
 	}
 	// The injector sets the first of each as a label of the pod; Istio's rules for pods without are the same.
-	w.CanonicalService = cmp.Or(text(labels, "service.istio.io/canonical-name"), text(labels, "app.kubernetes.io/name"), w.App, w.Name)
-	w.Revision = cmp.Or(text(labels, "service.istio.io/canonical-revision"), text(labels, "app.kubernetes.io/version"), w.Version, "latest")
+	w.CanonicalService = cmp.Or(text(labels, "service.istio.io/canonical-name"), w.App, w.Name)
+	w.Revision = cmp.Or(text(labels, "service.istio.io/canonical-revision"), w.Version, "latest")
 	return w
 }
 
@@ -39,12 +40,14 @@ func WorkloadOfNode(node *corepb.Node) Workload {
 	return workloadOf(node.GetMetadata())
 }
 
-// workloadOfHeader reads the header x-envoy-peer-metadata: a Struct in base64.
+// workloadOfHeader reads the header x-envoy-peer-metadata: a Struct in base64, with padding or without. Of several
+// lines, the first counts.
 func workloadOfHeader(header string) (Workload, bool) {
 	if header == "" {
 		return Workload{}, false
 	}
-	data, err := base64.StdEncoding.DecodeString(header)
+	header, _, _ = strings.Cut(header, ",")
+	data, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(header, "="))
 	if err != nil {
 		return Workload{}, false
 	}
