@@ -314,7 +314,7 @@ func connectedFor(t *testing.T, in *world, source identity.Source, drain time.Du
 	t.Helper()
 	return start(t, Config{
 		DrainTime: drain,
-		World: in, Dialer: capture.NewDialer(source, slog.New(slog.DiscardHandler)),
+		World:     in, Dialer: capture.NewDialer(source, slog.New(slog.DiscardHandler)),
 		Node: &corepb.Node{Id: "sidecar~10.9.0.1~client.default~default.svc.cluster.local", Cluster: "client.default", Locality: &corepb.Locality{Zone: "z1"}},
 	})
 }

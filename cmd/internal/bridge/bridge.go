@@ -83,7 +83,8 @@ type Config struct {
 	Internal string
 	// RequestMetrics says which requests and connections are counted in Istio's metrics; requests need Internal.
 	RequestMetrics RequestMetrics
-	// AccessLogs says how the bridge writes access logs; nil writes none. Registerer and Logger are set by New.
+	// AccessLogs says how the bridge writes access logs; nil writes none. World, Dialer, Node, Registerer and Logger
+	// are set by New.
 	AccessLogs *accesslog.Config
 	// Tracing says where traces of changes go; nil has none.
 	Tracing *tracing.Config
@@ -185,6 +186,7 @@ func New(ctx context.Context, c Config) (_ *Bridge, err error) {
 	if err != nil {
 		return nil, err
 	}
+	b.config.Translate.NoAccessLogs = c.AccessLogs == nil
 	b.config.Translate.NoAccessLogs = c.AccessLogs == nil
 	state, err := translate.New(b.config.Translate)
 	if err != nil {

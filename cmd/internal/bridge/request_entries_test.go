@@ -22,14 +22,19 @@ import (
 	"meshbridge/xds/xdstest"
 )
 
-// logging adds an access log to the listeners of a mesh.
+// logging adds an access log to a file to the listeners of a mesh.
 func logging(t *testing.T, resources []proto.Message, path, format string) []proto.Message {
 	t.Helper()
-	log := &filelogpb.FileAccessLog{Path: path, AccessLogFormat: &filelogpb.FileAccessLog_LogFormat{
+	return loggingTo(t, resources, &filelogpb.FileAccessLog{Path: path, AccessLogFormat: &filelogpb.FileAccessLog_LogFormat{
 		LogFormat: &corepb.SubstitutionFormatString{Format: &corepb.SubstitutionFormatString_TextFormatSource{
 			TextFormatSource: &corepb.DataSource{Specifier: &corepb.DataSource_InlineString{InlineString: format}},
 		}},
-	}}
+	}})
+}
+
+// loggingTo adds an access log to the listeners of a mesh.
+func loggingTo(t *testing.T, resources []proto.Message, log proto.Message) []proto.Message {
+	t.Helper()
 	out := make([]proto.Message, len(resources))
 	for i, r := range resources {
 		out[i] = proto.Clone(r)
@@ -43,7 +48,7 @@ func logging(t *testing.T, resources []proto.Message, path, format string) []pro
 			t.Fatal(err)
 		}
 		hcm.AccessLog = append(hcm.AccessLog, &accesslogpb.AccessLog{
-			Name: "envoy.access_loggers.file", ConfigType: &accesslogpb.AccessLog_TypedConfig{TypedConfig: xdstest.Any(log)},
+			Name: "log", ConfigType: &accesslogpb.AccessLog_TypedConfig{TypedConfig: xdstest.Any(log)},
 		})
 		filter.ConfigType = &listenerpb.Filter_TypedConfig{TypedConfig: xdstest.Any(hcm)}
 	}
