@@ -131,13 +131,13 @@ func TestRecordedAccessLogsSayWhatTheirTelemetrySays(t *testing.T) {
 		{"failed", request, []string{
 			"gRPC tcp_envoy_accesslog to outbound|9000||als.observability.svc.cluster.local",
 			"file /var/log/istio/access.json: {\"flags\":\"-\",\"node\":{\"host\":\"web-0\"},\"path\":\"/cart?n=1\",\"status\":503}\n",
-			"OpenTelemetry otel_envoy_accesslog to outbound|4317||otel.observability.svc.cluster.local: GET /cart?n=1 cluster=inbound|8080|| status=503",
+			"OpenTelemetry otel_envoy_accesslog to outbound|4317||otel.observability.svc.cluster.local: GET /cart?n=1: cluster=inbound|8080||: status=503",
 			"gRPC shop to outbound|9000||als.observability.svc.cluster.local",
 			"file /var/log/istio/access.log: 1795381506.007 /cart 503 3 10 spiffe://a\n",
 		}},
 		{"answered", &fine, []string{
 			"gRPC tcp_envoy_accesslog to outbound|9000||als.observability.svc.cluster.local",
-			"OpenTelemetry otel_envoy_accesslog to outbound|4317||otel.observability.svc.cluster.local: GET /cart?n=1 cluster=inbound|8080|| status=200",
+			"OpenTelemetry otel_envoy_accesslog to outbound|4317||otel.observability.svc.cluster.local: GET /cart?n=1: cluster=inbound|8080||: status=200",
 			"gRPC shop to outbound|9000||als.observability.svc.cluster.local",
 		}},
 		{"probe", &probe, []string{
@@ -151,17 +151,17 @@ func TestRecordedAccessLogsSayWhatTheirTelemetrySays(t *testing.T) {
 				if !l.Wants(c.entry) {
 					continue
 				}
-				says := l.String()
+				says := []string{l.String()}
 				if line := l.Line(c.entry); line != nil {
-					says += ": " + string(line)
+					says = append(says, string(line))
 				}
 				if body := l.Body(c.entry); body != nil {
-					says += ": " + body.GetStringValue()
+					says = append(says, body.GetStringValue())
 				}
 				for _, a := range l.Attributes(c.entry) {
-					says += " " + a.GetKey() + "=" + a.GetValue().GetStringValue()
+					says = append(says, a.GetKey()+"="+a.GetValue().GetStringValue())
 				}
-				got = append(got, says)
+				got = append(got, strings.Join(says, ": "))
 			}
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)

@@ -72,12 +72,15 @@ func (e *Entry) transportFailure() string {
 	return ""
 }
 
-// terminationDetails is why the proxy has closed a connection.
+// terminationDetails is why the proxy has closed a connection. It is one word: in lines it has no quotes.
 func (e *Entry) terminationDetails() string {
-	if e.HTTP == nil && !e.hasFlag("UF") {
-		return strings.ReplaceAll(e.Detail, " ", "_")
+	switch {
+	case e.HTTP != nil || e.hasFlag("UF"):
+		return ""
+	case e.hasFlag("NR"):
+		return "filter_chain_not_found"
 	}
-	return ""
+	return strings.Join(strings.Fields(e.Detail), "_")
 }
 
 // codeDetails says who chose the status, and why, in Envoy's words, as far as the flags tell.

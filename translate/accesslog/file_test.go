@@ -21,12 +21,15 @@ func TestLinesOfIstiosFormat(t *testing.T) {
 	unrouted.Upstream, unrouted.Local = connection().Upstream, connection().Local
 	unrouted.HTTP.Status, unrouted.HTTP.RequestHeaders = 404, nil
 	refused := connection()
-	refused.Cluster, refused.Flags, refused.Detail, refused.ServerName, refused.Duration = "", "NR", "filter chain not found", "", 0
+	refused.Cluster, refused.Flags, refused.Detail, refused.ServerName, refused.Duration = "", "NR", "no chain takes it", "", 0
+	denied := connection()
+	denied.Detail, denied.ServerName = "access denied\tby a policy", "db"
 	for _, c := range []struct {
 		name  string
 		entry *Entry
 		want  string
 	}{
+		{"denied connection", denied, `[2026-11-22T21:05:06.000Z] "- - -" 0 - - access_denied_by_a_policy "-" 156 158 2000 - "-" "-" "-" "-" "-" outbound|5432||db.foo.svc.cluster.local - [2001:db8::2]:5432 [2001:db8::1]:46520 db -`},
 		{"answered", request(), `[2026-11-22T21:05:06.007Z] "GET /status/418?a=b%20c HTTP/1.1" 418 - via_upstream - "-" 3 135 25 24 "-" "curl/7.88 "x"" "84961386-6d84-929d-98bd-c5aee93b5c88" "httpbin:8000" "10.44.1.27:80" outbound|8000||httpbin.foo.svc.cluster.local 10.44.1.23:37652 10.96.0.7:8000 10.44.1.23:46520 - default`},
 		{"not reached", failed, `[2026-11-22T21:05:06.007Z] "GET /status/418?a=b%20c HTTP/1.1" 503 UF,URX upstream_reset_before_response_started{connection_failure} - "delayed_connect_error:_Connection_refused" 3 135 0 - "-" "curl/7.88 "x"" "84961386-6d84-929d-98bd-c5aee93b5c88" "httpbin:8000" "10.44.1.27:80" outbound|8000||httpbin.foo.svc.cluster.local 10.44.1.23:37652 10.96.0.7:8000 10.44.1.23:46520 - default`},
 		{"without a route", unrouted, `[2026-11-22T21:05:06.007Z] "GET /status/418?a=b%20c HTTP/1.1" 404 NR route_not_found - "-" 3 0 25 - "-" "-" "-" "httpbin:8000" "-" - - 10.96.0.7:8000 10.44.1.23:46520 - -`},

@@ -98,6 +98,9 @@ func (p *parser) parseKind(config *anypb.Any) bool {
 		p.log.SentRequestHeaders = sortedHeaders(c.GetAdditionalRequestHeadersToLog())
 		p.log.SentResponseHeaders = sortedHeaders(c.GetAdditionalResponseHeadersToLog())
 		p.log.SentResponseTrailers = sortedHeaders(c.GetAdditionalResponseTrailersToLog())
+		if len(p.log.SentResponseTrailers) > 0 { // of which APISIX tells nothing
+			p.problem("the trailers " + strings.Join(p.log.SentResponseTrailers, ", "))
+		}
 		return p.parseCommon(c.GetCommonConfig())
 	case "envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig":
 		c := new(grpclogpb.TcpGrpcAccessLogConfig)

@@ -39,10 +39,10 @@ typed_config:
 			want: &Log{
 				Kind: KindGRPC, Name: "http", FlushInterval: 2500 * time.Millisecond,
 				Service:        Service{Cluster: "outbound|9000||als", Authority: "als.example", Metadata: []string{"x-tenant", "a", "k", "b"}, Timeout: 10 * time.Second},
-				RequestHeaders: []string{"x-a", "x-b"}, SentRequestHeaders: []string{"x-a", "x-b"},
+				RequestHeaders: sortedHeaders(alwaysSent(), []string{"x-a", "x-b"}), SentRequestHeaders: []string{"x-a", "x-b"},
 				ResponseHeaders: []string{"server"}, SentResponseHeaders: []string{"server"}, SentResponseTrailers: []string{"t"},
 			},
-			problems: []string{"the filter state upstream_peer, downstream_peer"},
+			problems: []string{"the trailers t", "the filter state upstream_peer, downstream_peer"},
 		},
 		"connections": {
 			config: `
@@ -110,7 +110,7 @@ typed_config:
 	if diff := gocmp.Diff(want, log.Tags(request())); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if diff := gocmp.Diff([]string{"user-agent", "x"}, log.RequestHeaders); diff != "" {
+	if diff := gocmp.Diff(sortedHeaders(alwaysSent(), []string{"x"}), log.RequestHeaders); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
