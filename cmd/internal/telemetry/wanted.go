@@ -9,6 +9,7 @@ import (
 
 	"meshbridge/translate"
 	"meshbridge/translate/accesslog"
+	"meshbridge/translate/apisix"
 )
 
 // LoggedChain is a chain with access logs, and the headers that these want, in lower case and sorted.
@@ -96,10 +97,10 @@ func (r Rule) wanted() (wanted, logged string) {
 			vars = append(vars, luaVariable(name))
 		}
 		for _, name := range c.RequestHeaders {
-			headers, vars = append(headers, luaString(name)), append(vars, luaVariable("http_"+variableOf(name)))
+			headers, vars = append(headers, apisix.LuaQuote(name)), append(vars, luaVariable("http_"+variableOf(name)))
 		}
 		for _, name := range c.ResponseHeaders {
-			headers, vars = append(headers, luaString(responseMark+name)), append(vars, luaVariable("sent_http_"+variableOf(name)))
+			headers, vars = append(headers, apisix.LuaQuote(responseMark+name)), append(vars, luaVariable("sent_http_"+variableOf(name)))
 		}
 		names := strings.Join(headers, ", ")
 		at := known[names]
@@ -113,7 +114,7 @@ func (r Rule) wanted() (wanted, logged string) {
 			}
 			lists.WriteString("},")
 		}
-		fmt.Fprintf(&chains, "\n  [%s] = wanted[%d],", luaString(c.Key), at)
+		fmt.Fprintf(&chains, "\n  [%s] = wanted[%d],", apisix.LuaQuote(c.Key), at)
 	}
 	return lists.String(), chains.String()
 }
@@ -122,23 +123,8 @@ func luaVariable(name string) string {
 	if name == "" {
 		return "false"
 	}
-	return luaString(name)
+	return apisix.LuaQuote(name)
 }
 
 // variableOf is how nginx calls a header.
 func variableOf(header string) string { return strings.ReplaceAll(header, "-", "_") }
-
-// luaString quotes a text. Lua's escapes are decimal.
-func luaString(text string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for i := range len(text) {
-		if c := text[i]; c < ' ' || c == '"' || c == '\\' || c == '@' || c == 0x7f {
-			fmt.Fprintf(&b, "\\%03d", c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
-}
