@@ -41,9 +41,10 @@ func (r *resolver) findConnection(c *connection) *resolved {
 	to, exists := out.toCluster(r.world, c.cluster)
 	e := ends{own: r.own, ownPrincipal: out.principal, reporter: rules.Reporter}
 	e.name("", c.cluster, to)
-	var all []endpoint
-	if !c.direct {
-		all = endpointsOf(out.endpoints, out.cluster)
+	all := endpointsOf(out.endpoints, out.cluster)
+	out.toOriginal = to.original
+	if len(all) == 1 {
+		out.upstream = all[0].address
 	}
 	if e.reporter == translate.ReporterSource {
 		r.towardsOneOf(&e, c, all)
@@ -52,7 +53,7 @@ func (r *resolver) findConnection(c *connection) *resolved {
 	}
 	e.onto(&out.labels)
 	out.labels[labelRequestProtocol] = protocolConnection
-	out.labels[labelResponseFlags] = c.flags(exists, len(all))
+	out.labels[labelResponseFlags] = c.flags(exists, len(all) > 0 || to.original)
 	return out
 }
 
@@ -65,10 +66,10 @@ func (r *resolver) loggedBy(l *translate.Listener) []*accesslog.Log {
 }
 
 // flags are Envoy's response flags.
-func (c *connection) flags(clusterExists bool, endpoints int) string {
+func (c *connection) flags(clusterExists, endpoints bool) string {
 	switch c.reason {
 	case "":
-		if !c.direct && endpoints == 0 {
+		if !endpoints {
 			return flagNoEndpoint // and APISIX closes the connection
 		}
 		return noFlags

@@ -207,6 +207,11 @@ func (f *following) entry(c *capture.Connected) *accesslog.Entry {
 		return e
 	}
 	e.ClusterStat = f.found.clusterStat
+	if c.Reason == "" && !e.Upstream.IsValid() { // APISIX has connected to it
+		if e.Upstream = f.found.upstream; f.found.toOriginal {
+			e.Upstream = c.Destination
+		}
+	}
 	if flags := f.found.labels[labelResponseFlags]; flags != noFlags {
 		e.Flags = flags
 	}

@@ -172,7 +172,7 @@ func TestAnInboundConnectionHasTheLabelsOfIstiosServers(t *testing.T) {
 		}},
 		{"", []string{"source_principal=unknown", "source_workload_namespace=unknown", "destination_principal=unknown", "connection_security_policy=none"}},
 	} {
-		x.Closed(connectedAndOpened(x, "i:tcp:db", "inbound|5432||", direct, principal(c.principal)))
+		x.Closed(connectedAndOpened(x, "i:tcp:db", "inbound|5432||", principal(c.principal))) // through APISIX
 		if n := x.value(t, "istio_tcp_connections_opened_total", append(slices.Clone(own), c.want...)...); n != 1 {
 			t.Errorf("principal %q: %v connections have the labels", c.principal, n)
 		}
@@ -414,7 +414,7 @@ func TestConnectionsAreLogged(t *testing.T) {
 		c.Started, c.Ended = start, start.Add(3*time.Second)
 		c.Listener.AccessLogs = listenerLogs
 	}
-	c := connectedAndOpened(x, "tcp:db", database, at)
+	c := connectedAndOpened(x, "tcp:db", database, at) // which has one endpoint
 	if len(entries.entries) != 0 {
 		t.Fatal("a connection is logged that has not ended")
 	}
@@ -427,6 +427,9 @@ func TestConnectionsAreLogged(t *testing.T) {
 	x.Closed(connected("tcp:db", "PassthroughCluster", at, refused("dial")))
 	x.Closed(connected("", "", at, refused(capture.ReasonNoChain)))
 	x.Closed(connectedAndOpened(x, "tcp:any", "PassthroughCluster", at, direct)) // has no logs
+	w.endpoints(t, "db;data;db;v3;Kubernetes", "db;data;db;v3;Kubernetes")
+	x.Closed(connectedAndOpened(x, "tcp:db", database, at))
+	x.Closed(connectedAndOpened(x, "i:tcp:db", "inbound|5432||", at)) // through APISIX
 
 	common := accesslog.Entry{
 		Start: start, Duration: 3 * time.Second, Listener: "l", Source: source, Direct: source, Destination: destination, ServerName: "db.data",
@@ -441,6 +444,7 @@ func TestConnectionsAreLogged(t *testing.T) {
 		entry(func(e *accesslog.Entry) {
 			e.Chain, e.Cluster, e.ClusterStat, e.Connection = "tcp:db", database, database+";", 1
 			e.Sent, e.Received, e.UpstreamReceived, e.UpstreamSent = 2000, 100, 2000, 100
+			e.Upstream = netip.MustParseAddrPort("10.0.1.1:5432")
 		}),
 		entry(func(e *accesslog.Entry) {
 			e.Chain, e.Cluster, e.Upstream, e.Connection = "tcp:uncounted", "PassthroughCluster", upstream, 2
@@ -459,13 +463,19 @@ func TestConnectionsAreLogged(t *testing.T) {
 			e.Chain, e.Cluster, e.Connection, e.Flags, e.Detail = "tcp:db", "PassthroughCluster", 6, "UF,URX", "in words"
 		}),
 		entry(func(e *accesslog.Entry) { e.Connection, e.Flags, e.Detail = 7, "NR", "in words" }),
+		entry(func(e *accesslog.Entry) {
+			e.Chain, e.Cluster, e.ClusterStat, e.Connection = "tcp:db", database, database+";", 9
+		}),
+		entry(func(e *accesslog.Entry) {
+			e.Chain, e.Cluster, e.Connection, e.Upstream = "i:tcp:db", "inbound|5432||", 10, destination
+		}),
 	}
 	if diff := cmp.Diff(want, entries.entries, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
 		t.Errorf("entries (-want +got):\n%s", diff)
 	}
 	for i, got := range entries.logs {
 		want := logs
-		if i == len(entries.logs)-1 {
+		if entries.entries[i].Flags == "NR" {
 			want = listenerLogs
 		}
 		if !slices.Equal(got, want) {

@@ -97,6 +97,8 @@ type destination struct {
 	stat string
 	// endpoints is the name of its EDS resource.
 	endpoints string
+	// original tells that there are none: the endpoint is where the client wanted to go.
+	original bool
 }
 
 func destinationOf(r *xds.Resource) (destination, bool) {
@@ -107,7 +109,7 @@ func destinationOf(r *xds.Resource) (destination, bool) {
 	if err != nil {
 		return destination{}, false
 	}
-	d := destination{endpoints: c.GetName(), stat: c.GetAltStatName()}
+	d := destination{endpoints: c.GetName(), stat: c.GetAltStatName(), original: c.GetType() == clusterpb.Cluster_ORIGINAL_DST}
 	if name := c.GetEdsClusterConfig().GetServiceName(); name != "" {
 		d.endpoints = name
 	}
