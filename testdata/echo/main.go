@@ -6,6 +6,7 @@
 //	echo tcp --address 10.0.0.1:9000 --send hello
 //	echo dns --listen :53 --record a.example=10.0.0.1
 //	echo resolve --name a.example
+//	echo logs --listen :9000
 //
 // Clients print one answer as JSON; with --every, one per line until they are told to stop.
 package main
@@ -42,7 +43,9 @@ func run(ctx context.Context, args []string) error {
 			return serveDNS(ctx, args[1:])
 		case "resolve":
 			return callResolver(ctx, args[1:])
+		case "logs":
+			return serveLogs(ctx, args[1:])
 		}
 	}
-	return errors.New("want serve, http, tcp, dns or resolve")
+	return errors.New("want serve, http, tcp, dns, resolve or logs")
 }
