@@ -36,8 +36,30 @@ type report struct {
 	// Folded is how many requests were counted without what their clients said of themselves.
 	Folded uint64 `json:"folded"`
 	// LostEntries is how many entries there was no room for.
-	LostEntries uint64           `json:"lost_entries"`
-	Series      []reportedSeries `json:"series"`
+	LostEntries uint64     `json:"lost_entries"`
+	Series      seriesList `json:"series"`
+}
+
+// seriesList is bounded while it is read: what is a few bytes in JSON may be hundreds in memory.
+type seriesList []reportedSeries
+
+// UnmarshalJSON reads an array.
+func (l *seriesList) UnmarshalJSON(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	if first, err := d.Token(); err != nil || first != json.Delim('[') {
+		return errors.New("the series are no array")
+	}
+	for d.More() {
+		if len(*l) == maxReportSeries {
+			return fmt.Errorf("more than %d series", maxReportSeries)
+		}
+		var s reportedSeries
+		if err := d.Decode(&s); err != nil {
+			return fmt.Errorf("series %d: %w", len(*l), err)
+		}
+		*l = append(*l, s)
+	}
+	return nil
 }
 
 // request is what requests have in common that are counted together.
@@ -114,9 +136,6 @@ func parseReport(data []byte) (r report, entries []byte, err error) {
 	}
 	if r.Worker == "" || len(r.Worker) > 64 || r.Sequence == 0 {
 		return r, nil, errors.New("no worker, or no sequence")
-	}
-	if len(r.Series) > maxReportSeries {
-		return r, nil, fmt.Errorf("%d series", len(r.Series))
 	}
 	for i := range r.Series {
 		if err := r.Series[i].validate(); err != nil {

@@ -258,6 +258,8 @@ func TestReportsThatMakeNoSenseAreRefused(t *testing.T) {
 	good := reportOf("1", 1, 1, outbound)
 	for name, body := range map[string]string{
 		"no JSON":                  "hello",
+		"too many series":          `{"worker": "1", "sequence": 1, "series": [` + strings.Repeat("{},", maxReportSeries) + `{}]}`,
+		"series that are none":     strings.Replace(strings.Replace(good, "[", "{", 1), "]}", "}}", 1),
 		"no worker":                strings.Replace(good, `"worker": "1"`, `"worker": ""`, 1),
 		"no sequence":              strings.Replace(good, `"sequence": 1`, `"sequence": 0`, 1),
 		"a negative count":         strings.Replace(good, `"count": 1`, `"count": -1`, 1),
