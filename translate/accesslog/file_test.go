@@ -171,6 +171,9 @@ func TestLogsAreEqualByTheirConfiguration(t *testing.T) {
 	same, _ := Parse(file(text(istioFormat)), false)
 	other, _ := Parse(file(text("x")), false)
 	tcp, _ := Parse(file(text(istioFormat)), true)
+	if len(tcp.RequestHeaders) > 0 {
+		t.Errorf("connections are asked for %q", tcp.RequestHeaders)
+	}
 	if !one.Equal(same) || one.Equal(other) || one.Equal(tcp) || one.Equal(nil) {
 		t.Error("equality is not that of the configuration")
 	}

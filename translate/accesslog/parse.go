@@ -28,7 +28,6 @@ const (
 // parser is one call of Parse.
 type parser struct {
 	log      *Log
-	tcp      bool
 	operator *regexp.Regexp
 	problems []string
 	// request and response are the headers that formats and filters ask for.
@@ -41,7 +40,6 @@ type parser struct {
 // of a filter is missing, more is logged than was asked for.
 func Parse(config *accesslogpb.AccessLog, tcp bool) (log *Log, problems []string) {
 	p := &parser{
-		tcp:      tcp,
 		operator: regexp.MustCompile(`\A%([A-Z0-9_]+)(?:\((.*?)\))?(?::([0-9]+))?%`),
 		log:      &Log{FlushInterval: defaultFlushInterval, BufferSize: defaultBufferSize},
 	}
@@ -52,8 +50,10 @@ func Parse(config *accesslogpb.AccessLog, tcp bool) (log *Log, problems []string
 	if f := config.GetFilter(); f != nil {
 		p.log.filter = p.parseFilter(f)
 	}
-	p.log.RequestHeaders = sortedHeaders(p.request, p.log.SentRequestHeaders)
-	p.log.ResponseHeaders = sortedHeaders(p.response, p.log.SentResponseHeaders)
+	if !tcp { // connections have no headers
+		p.log.RequestHeaders = sortedHeaders(p.request, p.log.SentRequestHeaders)
+		p.log.ResponseHeaders = sortedHeaders(p.response, p.log.SentResponseHeaders)
+	}
 	text, err := proto.MarshalOptions{Deterministic: true}.Marshal(config)
 	if err != nil {
 		p.problem("what does not encode") // a message that was decoded does
