@@ -3,6 +3,7 @@ package accesslog
 import (
 	corepb "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	filelogpb "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
@@ -27,14 +28,21 @@ func (p *parser) parseFile(c *filelogpb.FileAccessLog) bool {
 	case *filelogpb.FileAccessLog_TypedJsonFormat:
 		p.setJSON(f.TypedJsonFormat, false)
 	default:
-		p.parseLine(c.GetPath(), c.GetLogFormat())
+		p.parseLine(c.GetLogFormat())
 	}
 	return true
 }
 
-// parseLine reads the format of a log that has lines.
-func (p *parser) parseLine(path string, f *corepb.SubstitutionFormatString) {
+// parseStream reads a log to one of the process's own streams.
+func (p *parser) parseStream(path string, config proto.Message, format *corepb.SubstitutionFormatString) bool {
+	p.unread(config, "log_format")
 	p.log.Path = path
+	p.parseLine(format)
+	return true
+}
+
+// parseLine reads the format of a log that has lines.
+func (p *parser) parseLine(f *corepb.SubstitutionFormatString) {
 	if f != nil {
 		// What formatters there are, the operators show.
 		p.unread(f, "text_format", "text_format_source", "json_format", "json_format_options", "omit_empty_values", "content_type", "formatters")

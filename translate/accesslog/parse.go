@@ -73,20 +73,10 @@ func (p *parser) parseKind(config *anypb.Any) bool {
 		return p.decode(config, c) && p.parseFile(c)
 	case "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog":
 		c := new(streamlogpb.StdoutAccessLog)
-		if !p.decode(config, c) {
-			return false
-		}
-		p.unread(c, "log_format")
-		p.parseLine("/dev/stdout", c.GetLogFormat())
-		return true
+		return p.decode(config, c) && p.parseStream("/dev/stdout", c, c.GetLogFormat())
 	case "envoy.extensions.access_loggers.stream.v3.StderrAccessLog":
 		c := new(streamlogpb.StderrAccessLog)
-		if !p.decode(config, c) {
-			return false
-		}
-		p.unread(c, "log_format")
-		p.parseLine("/dev/stderr", c.GetLogFormat())
-		return true
+		return p.decode(config, c) && p.parseStream("/dev/stderr", c, c.GetLogFormat())
 	case "envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig":
 		c := new(grpclogpb.HttpGrpcAccessLogConfig)
 		if !p.decode(config, c) {
