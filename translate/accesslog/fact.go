@@ -97,7 +97,11 @@ func (e *Entry) codeDetails() string {
 		case "UH":
 			return "no_healthy_upstream"
 		case "UF":
-			return "upstream_reset_before_response_started{connection_failure}"
+			reason := "remote_connection_failure"
+			if e.Detail != "" {
+				reason += "|" + strings.Join(strings.Fields(e.Detail), "_")
+			}
+			return "upstream_reset_before_response_started{" + reason + "}"
 		case "UC":
 			return "upstream_reset_before_response_started{connection_termination}"
 		case "UO":
