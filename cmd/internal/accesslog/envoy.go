@@ -62,13 +62,13 @@ func (v *envoy) reset() {
 	v.http, v.tcp = nil, nil // gRPC may still look at a message that was sent
 }
 
-func (v *envoy) send(ctx context.Context) (refused int, err error) {
+func (v *envoy) send(ctx context.Context) error {
 	if v.stream != nil && v.stream.stale() {
 		v.close(ctx) // balances the load, and lets endpoints that are gone go
 	}
 	if v.stream == nil {
 		if err := v.open(ctx); err != nil {
-			return 0, err
+			return err
 		}
 	}
 	message := &accesslogservicepb.StreamAccessLogsMessage{}
@@ -85,10 +85,10 @@ func (v *envoy) send(ctx context.Context) (refused int, err error) {
 		message.Identifier = &accesslogservicepb.StreamAccessLogsMessage_Identifier{Node: v.node, LogName: v.to.name}
 	}
 	if err := v.stream.Send(message); err != nil {
-		return 0, v.drop(err)
+		return v.drop(err)
 	}
 	v.stream.begun = true
-	return 0, nil
+	return nil
 }
 
 func (v *envoy) open(ctx context.Context) error {

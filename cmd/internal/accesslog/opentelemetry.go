@@ -29,6 +29,7 @@ type openTelemetry struct {
 	node   *corepb.Node
 
 	message *collectorlogspb.ExportLogsServiceRequest
+	records int // in message
 	// scopes are where the records of a log go, and resources those of each resource, by its encoding.
 	scopes    map[*access.Log]*logspb.ScopeLogs
 	resources map[string]*logspb.ScopeLogs
@@ -41,7 +42,7 @@ func newOpenTelemetry(to *destination, conn *grpc.ClientConn, node *corepb.Node)
 }
 
 func (o *openTelemetry) reset() {
-	o.message = &collectorlogspb.ExportLogsServiceRequest{}
+	o.message, o.records = &collectorlogspb.ExportLogsServiceRequest{}, 0
 	o.scopes, o.resources = map[*access.Log]*logspb.ScopeLogs{}, map[string]*logspb.ScopeLogs{}
 }
 
@@ -53,6 +54,7 @@ func (o *openTelemetry) add(l *access.Log, e *access.Entry) int {
 	}
 	record := &logspb.LogRecord{TimeUnixNano: uint64(e.Start.UnixNano()), Body: l.Body(e), Attributes: l.Attributes(e)}
 	scope.LogRecords = append(scope.LogRecords, record)
+	o.records++
 	return proto.Size(record)
 }
 
@@ -82,7 +84,7 @@ func (o *openTelemetry) resourceOf(l *access.Log) []*commonpb.KeyValue {
 	}, l.Resource())
 }
 
-func (o *openTelemetry) send(ctx context.Context) (refused int, err error) {
+func (o *openTelemetry) send(ctx context.Context) error {
 	limit := o.to.timeout
 	if limit <= 0 {
 		limit = exportTime
@@ -92,11 +94,14 @@ func (o *openTelemetry) send(ctx context.Context) (refused int, err error) {
 	answer, err := o.client.Export(ctx, o.message)
 	if err != nil {
 		if repeatable(status.Code(err)) {
-			return 0, err
+			return err
 		}
-		return 0, permanentError{err}
+		return &refusal{o.records, err.Error()}
 	}
-	return int(answer.GetPartialSuccess().GetRejectedLogRecords()), nil
+	if n := answer.GetPartialSuccess().GetRejectedLogRecords(); n != 0 {
+		return &refusal{int(n), answer.GetPartialSuccess().GetErrorMessage()}
+	}
+	return nil
 }
 
 // repeatable is OTLP's list of the codes after which a message may be sent again.

@@ -151,13 +151,17 @@ func (q *queue) closing() bool {
 	}
 }
 
-// pause returns after d, or when the queue is closed or ctx has ended.
+// pause returns after d, or when the queue becomes closed or ctx has ended.
 func (q *queue) pause(ctx context.Context, d time.Duration) {
+	closed := q.closed
+	if q.closing() {
+		closed = nil // it is no news
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-	case <-q.closed:
+	case <-closed:
 	case <-timer.C:
 	}
 }

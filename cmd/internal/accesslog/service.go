@@ -28,19 +28,22 @@ const (
 type protocol interface {
 	// add adds an entry to the next message, and returns how long it is there.
 	add(l *access.Log, e *access.Entry) int
-	// send sends the message. refused are the entries that the service did not want. The message is as before
-	// where there is an error, unless that is a [permanentError].
-	send(ctx context.Context) (refused int, err error)
+	// send sends the message, which is as before where there is an error. After a [refusal] it is not to be sent
+	// again.
+	send(ctx context.Context) error
 	// reset begins a new message.
 	reset()
 	// close ends what is open, and waits for the service to have it all, until ctx ends.
 	close(ctx context.Context)
 }
 
-// permanentError tells that a message is not to be sent again.
-type permanentError struct{ error }
+// refusal tells that a service does not want some of a message's entries, or any, and says why.
+type refusal struct {
+	entries int
+	why     string
+}
 
-func (e permanentError) Unwrap() error { return e.error }
+func (r *refusal) Error() string { return r.why }
 
 // service sends entries to a gRPC service. One goroutine uses it, but for its target.
 type service struct {
@@ -101,23 +104,24 @@ func (s *service) fill(q *queue, size int) {
 // deliver sends the message, again and again if need be.
 func (s *service) deliver(ctx context.Context, q *queue) {
 	for attempt := 0; s.entries > 0; attempt++ {
-		refused, err := s.protocol.send(ctx)
-		s.say(ctx, refused, err)
-		var permanent permanentError
-		switch {
-		case err == nil:
-			q.counts.written.Add(float64(s.entries - refused))
-			q.counts.lost.Add(float64(refused))
-		case errors.As(err, &permanent), ctx.Err() != nil:
-			q.counts.lost.Add(float64(s.entries))
-		default:
+		err := s.protocol.send(ctx)
+		s.say(ctx, err)
+		lost := 0
+		if refused := (*refusal)(nil); errors.As(err, &refused) {
+			lost = min(max(refused.entries, 0), s.entries)
+		} else if ctx.Err() != nil && err != nil {
+			lost = s.entries
+		} else if err != nil {
 			s.target.lower(time.Now(), s.conn.GetState())
-			if q.closing() {
-				s.conn.ResetConnectBackoff() // there is not much time
+			if q.closing() { // there is not much time
+				s.conn.ResetConnectBackoff()
+				attempt = 0
 			}
 			q.pause(ctx, backoffAfter(attempt))
 			continue
 		}
+		q.counts.written.Add(float64(s.entries - lost))
+		q.counts.lost.Add(float64(lost))
 		s.protocol.reset()
 		s.entries, s.size = 0, 0
 	}
@@ -136,10 +140,10 @@ func backoffAfter(failures int) time.Duration {
 }
 
 // say counts and tells failures, and when it works again.
-func (s *service) say(ctx context.Context, refused int, err error) {
+func (s *service) say(ctx context.Context, err error) {
 	now := time.Now()
 	which := slog.String("cluster", s.to.cluster)
-	if err == nil && refused == 0 {
+	if err == nil {
 		if s.failing {
 			s.failing = false
 			s.log.InfoContext(ctx, "the service of an access log has entries again", which)
@@ -147,8 +151,8 @@ func (s *service) say(ctx context.Context, refused int, err error) {
 		return
 	}
 	reason := "refused"
-	var permanent permanentError
-	if err != nil && !errors.As(err, &permanent) {
+	refused := (*refusal)(nil)
+	if !errors.As(err, &refused) {
 		var known error
 		if reason, known = s.target.reason(); known != nil {
 			err = known
@@ -159,8 +163,8 @@ func (s *service) say(ctx context.Context, refused int, err error) {
 		return
 	}
 	s.failing, s.said = true, now
-	if err == nil {
-		s.log.WarnContext(ctx, "the service of an access log refuses entries", which, slog.Int("entries", refused))
+	if refused != nil {
+		s.log.WarnContext(ctx, "the service of an access log refuses entries", which, slog.Int("entries", refused.entries), slog.Any("error", err))
 		return
 	}
 	s.log.WarnContext(ctx, "the service of an access log does not get entries", which, slog.String("reason", reason), slog.Any("error", err))

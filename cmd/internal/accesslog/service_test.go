@@ -149,6 +149,8 @@ func TestRecordsThatACollectorRefusesAreCounted(t *testing.T) {
 		switch <-answers {
 		case "partial":
 			return &collectorlogspb.ExportLogsServiceResponse{PartialSuccess: &collectorlogspb.ExportLogsPartialSuccess{RejectedLogRecords: 1}}, nil
+		case "nonsense":
+			return &collectorlogspb.ExportLogsServiceResponse{PartialSuccess: &collectorlogspb.ExportLogsPartialSuccess{RejectedLogRecords: 1000, ErrorMessage: "all of them"}}, nil
 		case "later":
 			return nil, unavailable()
 		case "never":
@@ -166,6 +168,7 @@ func TestRecordsThatACollectorRefusesAreCounted(t *testing.T) {
 		{[]string{"partial"}, 0, 1},
 		{[]string{"never"}, 0, 2},
 		{[]string{"later", "later", "all"}, 1, 2},
+		{[]string{"nonsense"}, 1, 3},
 	} {
 		for _, a := range c.answers {
 			answers <- a
@@ -175,10 +178,10 @@ func TestRecordsThatACollectorRefusesAreCounted(t *testing.T) {
 			return w.counted(t, "opentelemetry", "written") == c.written && w.counted(t, "opentelemetry", "lost") == c.lost
 		})
 	}
-	if n := w.failed(t, "refused"); n != 2 {
-		t.Errorf("%d failures are counted as refused, want 2", n)
+	if n := w.failed(t, "refused"); n != 3 {
+		t.Errorf("%d failures are counted as refused, want 3", n)
 	}
-	if !strings.Contains(w.said.String(), "refuses entries") || !strings.Contains(w.said.String(), "has entries again") {
+	if !strings.Contains(w.said.String(), "all of them") || !strings.Contains(w.said.String(), "refuses entries") || !strings.Contains(w.said.String(), "has entries again") {
 		t.Errorf("log:\n%s", w.said)
 	}
 }
@@ -376,12 +379,13 @@ func TestWhatIsQueuedIsSentAtTheEnd(t *testing.T) {
 }
 
 func TestAServiceThatIsAwayDoesNotHoldUpTheEndForLong(t *testing.T) {
-	in := &world{}
-	w := prepare(t, Config{World: in, DrainTime: 50 * time.Millisecond})
-	w.run(t)
+	w := start(t, Config{DrainTime: 400 * time.Millisecond})
 	w.writeNumbered(to(t, overHTTP()), 7)
 	w.stop()
 	if lost := w.counted(t, "grpc", "lost"); lost != 7 {
 		t.Errorf("%d are counted as lost, want 7", lost)
+	}
+	if n := w.failed(t, "unknown_cluster"); n > 10 {
+		t.Errorf("it was tried %d times in 400 ms", n)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	access "meshbridge/translate/accesslog"
+	"meshbridge/xds"
 )
 
 const (
@@ -27,7 +28,7 @@ const (
 // Config configures New.
 type Config struct {
 	// World is where the clusters of services are looked up, Dialer connects to their endpoints, and Node is who
-	// services are told that we are. They are needed for services alone.
+	// services are told that we are. Without World there are no services.
 	World  World
 	Dialer Dialer
 	Node   *corepb.Node
@@ -40,6 +41,11 @@ type Config struct {
 	Registerer prometheus.Registerer
 	Logger     *slog.Logger
 }
+
+// noWorld has no clusters.
+type noWorld struct{}
+
+func (noWorld) Snapshot() *xds.Snapshot { return nil }
 
 // Writer writes entries of access logs. Its methods are safe for concurrent use.
 type Writer struct {
@@ -70,6 +76,9 @@ func New(c Config) (*Writer, error) {
 	}
 	if c.Stderr == nil {
 		c.Stderr = io.Discard
+	}
+	if c.World == nil {
+		c.World = noWorld{}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -1,9 +1,10 @@
 package pods
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -49,12 +50,7 @@ type logged struct{ node, cluster, principal, received string }
 func waitLogged(t *testing.T, service *harness.Process, what string, is func(logged) bool) {
 	t.Helper()
 	service.WaitLine(t, what, func(line string) bool {
-		for _, l := range parseLogged(line) {
-			if is(l) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(parseLogged(line), is)
 	})
 }
 
@@ -65,7 +61,7 @@ func parseLogged(line string) (out []logged) {
 		for _, e := range envoy.GetTcpLogs().GetLogEntry() {
 			out = append(out, logged{
 				node: envoy.GetIdentifier().GetNode().GetMetadata().GetFields()["NAME"].GetStringValue(), cluster: e.GetCommonProperties().GetUpstreamCluster(),
-				principal: principalOf(e), received: fmt.Sprint(e.GetConnectionProperties().GetReceivedBytes()),
+				principal: principalOf(e), received: strconv.FormatUint(e.GetConnectionProperties().GetReceivedBytes(), 10),
 			})
 		}
 		return out
