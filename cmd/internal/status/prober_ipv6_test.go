@@ -35,8 +35,8 @@ func TestProbesOfPodsWithIPv6ComeFromTheProxysAddress(t *testing.T) {
 	p := serve(t, Config{
 		PodIP: netip.MustParseAddr("fd00::10"),
 		Probes: probes(t, `{
-			"/app-health/app/readyz": {"httpGet": {"port": `+number+`}},
-			"/app-health/app/livez": {"tcpSocket": {"port": `+number+`}}
+			"/app-health/app/readyz": {"httpGet": {"port": `+number+`}, "timeoutSeconds": 30},
+			"/app-health/app/livez": {"tcpSocket": {"port": `+number+`}, "timeoutSeconds": 30}
 		}`),
 	})
 	if code, body := p.get("/app-health/app/readyz"); code != http.StatusOK || !strings.HasPrefix(body, "[::6]:") {
