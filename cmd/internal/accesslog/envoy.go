@@ -10,13 +10,19 @@ import (
 	accesslogpb "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	accesslogservicepb "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	access "meshbridge/translate/accesslog"
 )
 
-// answerTime is how long a service has to end a stream that we have ended.
-const answerTime = 2 * time.Second
+const (
+	// answerTime is how long a service has to end a stream that we have ended.
+	answerTime = 2 * time.Second
+	// refuseTime is how long a service has to refuse a new stream, whose first message is sent again then.
+	refuseTime = 200 * time.Millisecond
+)
 
 // envoy speaks Envoy's access log service: a stream of messages that nobody confirms. What was sent when a stream
 // broke may be lost, as from Envoy; messages that could not be sent are sent on the next stream.
@@ -63,8 +69,11 @@ func (v *envoy) reset() {
 }
 
 func (v *envoy) send(ctx context.Context) error {
-	if v.stream != nil && v.stream.stale() {
+	if s := v.stream; s != nil && s.stale() {
 		v.close(ctx) // balances the load, and lets endpoints that are gone go
+		if s.complaint() {
+			return s.err
+		}
 	}
 	if v.stream == nil {
 		if err := v.open(ctx); err != nil {
@@ -87,7 +96,18 @@ func (v *envoy) send(ctx context.Context) error {
 	if err := v.stream.Send(message); err != nil {
 		return v.drop(err)
 	}
+	if v.stream.begun {
+		return nil
+	}
 	v.stream.begun = true
+	timer := time.NewTimer(refuseTime)
+	defer timer.Stop()
+	select {
+	case <-v.stream.ended:
+		return v.drop(io.EOF)
+	case <-ctx.Done():
+	case <-timer.C:
+	}
 	return nil
 }
 
@@ -119,6 +139,16 @@ func (s *envoyStream) stale() bool {
 	default:
 		return false
 	}
+}
+
+// complaint tells that the service has ended the stream for another reason than that it goes away. It is called
+// when the stream has ended.
+func (s *envoyStream) complaint() bool {
+	if s.err == nil || errors.Is(s.err, io.EOF) {
+		return false
+	}
+	code := status.Code(s.err)
+	return code != codes.Unavailable && code != codes.Canceled
 }
 
 // drop gives up the stream, and returns why it has ended: Send tells only that it has.

@@ -3,13 +3,13 @@ package accesslog
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 
 	access "meshbridge/translate/accesslog"
 )
@@ -64,28 +64,34 @@ func (w *writing) run(t *testing.T) {
 // counted returns how many entries of a kind had an outcome.
 func (w *writing) counted(t *testing.T, kind, outcome string) int {
 	t.Helper()
+	return w.value(t, "meshbridge_access_log_entries_total", map[string]string{"kind": kind, "outcome": outcome})
+}
+
+// failed returns how many attempts failed for a reason.
+func (w *writing) failed(t *testing.T, reason string) int {
+	t.Helper()
+	return w.value(t, "meshbridge_access_log_failures_total", map[string]string{"reason": reason})
+}
+
+// value returns that of a counter, 0 where there is none.
+func (w *writing) value(t *testing.T, name string, labels map[string]string) int {
+	t.Helper()
 	families, err := w.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
-			if f.GetName() == "meshbridge_access_log_entries_total" && labelled(m, "kind", kind) && labelled(m, "outcome", outcome) {
+			has := map[string]string{}
+			for _, l := range m.GetLabel() {
+				has[l.GetName()] = l.GetValue()
+			}
+			if f.GetName() == name && maps.Equal(has, labels) {
 				return int(m.GetCounter().GetValue())
 			}
 		}
 	}
-	t.Fatalf("no counter of %s, %s", kind, outcome)
 	return 0
-}
-
-func labelled(m *dto.Metric, name, value string) bool {
-	for _, l := range m.GetLabel() {
-		if l.GetName() == name {
-			return l.GetValue() == value
-		}
-	}
-	return false
 }
 
 // eventually waits until something is so.

@@ -153,10 +153,7 @@ func (s *service) say(ctx context.Context, err error) {
 	reason := "refused"
 	refused := (*refusal)(nil)
 	if !errors.As(err, &refused) {
-		var known error
-		if reason, known = s.target.reason(); known != nil {
-			err = known
-		}
+		reason, err = s.target.reason(err)
 	}
 	s.failures.WithLabelValues(reason).Inc()
 	if errors.Is(ctx.Err(), context.Canceled) || s.failing && now.Sub(s.said) < sayAgain {

@@ -152,6 +152,8 @@ type server struct {
 	collectorlogspb.UnimplementedLogsServiceServer
 	at   netip.AddrPort
 	stop func()
+	// refusal is what streams are ended with at once; nil takes them.
+	refusal error
 	// deaf makes streams of logs not be read until it is closed; nil reads at once.
 	deaf chan struct{}
 	// answer is called for each export; nil takes everything.
@@ -208,7 +210,11 @@ func (s *server) StreamAccessLogs(stream accesslogservicepb.AccessLogService_Str
 	header, _ := metadata.FromIncomingContext(stream.Context())
 	s.mu.Lock()
 	s.headers = append(s.headers, header)
+	refusal := s.refusal
 	s.mu.Unlock()
+	if refusal != nil {
+		return refusal
+	}
 	if s.deaf != nil {
 		select {
 		case <-s.deaf:
@@ -317,21 +323,4 @@ func connectedFor(t *testing.T, in *world, source identity.Source, drain time.Du
 		World:     in, Dialer: capture.NewDialer(source, slog.New(slog.DiscardHandler)),
 		Node: &corepb.Node{Id: "sidecar~10.9.0.1~client.default~default.svc.cluster.local", Cluster: "client.default", Locality: &corepb.Locality{Zone: "z1"}},
 	})
-}
-
-// failed returns how many attempts failed for a reason.
-func (w *writing) failed(t *testing.T, reason string) int {
-	t.Helper()
-	families, err := w.registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			if f.GetName() == "meshbridge_access_log_failures_total" && labelled(m, "reason", reason) {
-				return int(m.GetCounter().GetValue())
-			}
-		}
-	}
-	return 0
 }

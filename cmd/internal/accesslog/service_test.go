@@ -215,6 +215,20 @@ func TestEntriesWaitForAServiceThatIsAway(t *testing.T) {
 	}
 }
 
+// Nobody confirms messages on a stream: a service that ends each one at once would seem to take them all.
+func TestEntriesWaitForAServiceThatRefusesStreams(t *testing.T) {
+	s, in := serve(t, &server{refusal: status.Error(codes.PermissionDenied, "RBAC: access denied")}, nil), &world{}
+	in.set(t, edsCluster(), endpoints([]netip.AddrPort{s.at}))
+	w, logs := connected(t, in, nil), to(t, overHTTP())
+	want := w.writeNumbered(logs, 3)
+	eventually(t, "refusals", func() bool { return w.failed(t, "refused") > 1 })
+	if !strings.Contains(w.said.String(), "RBAC: access denied") || w.counted(t, "grpc", "written") != 0 {
+		t.Errorf("%d are counted as written, log:\n%s", w.counted(t, "grpc", "written"), w.said)
+	}
+	s.locked(func() { s.refusal = nil })
+	eventually(t, "all entries", func() bool { return slices.Equal(s.routes(), want) })
+}
+
 func TestEndpointsShareTheLoadAndStandInForEachOther(t *testing.T) {
 	a, b, in := serve(t, &server{}, nil), serve(t, &server{}, nil), &world{}
 	in.set(t, edsCluster(), endpoints([]netip.AddrPort{a.at, b.at}))

@@ -13,10 +13,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/status"
 
 	"meshbridge/capture"
 	"meshbridge/translate"
@@ -198,7 +200,7 @@ func (t *target) dial(ctx context.Context, address string) (net.Conn, error) {
 		return nil, fmt.Errorf("%s is no endpoint of the cluster any more", address)
 	}
 	conn, err := t.dialer.Dial(ctx, e, t.host)
-	if err != nil && ctx.Err() == nil {
+	if ctx.Err() == nil {
 		t.mu.Lock()
 		t.failure = err
 		t.mu.Unlock()
@@ -206,9 +208,9 @@ func (t *target) dial(ctx context.Context, address string) (net.Conn, error) {
 	return conn, err
 }
 
-// reason says in a word why nothing can be sent, for the metric, and the error if more is known of it than gRPC
-// tells.
-func (t *target) reason() (string, error) {
+// reason says in a word why sending has failed, for the metric, and the error itself, if more is known of it than
+// gRPC tells.
+func (t *target) reason(failed error) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	err := t.unreachable()
@@ -220,7 +222,12 @@ func (t *target) reason() (string, error) {
 	case errors.Is(t.failure, capture.ErrMissingCredential):
 		return "no_certificate", fmt.Errorf("nothing is sent in plain text to an endpoint that wants TLS: %w", t.failure)
 	}
-	return "connect", nil
+	switch status.Code(failed) {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Unknown: // gRPC's own, and those of no status
+		return "connect", failed
+	default:
+		return "refused", failed
+	}
 }
 
 // changed is closed when the endpoints are others than now.

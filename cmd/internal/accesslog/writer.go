@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -218,8 +220,9 @@ func (w *Writer) look(ctx context.Context) {
 
 func (w *Writer) sayUnfit(ctx context.Context) {
 	w.mu.RLock()
-	defer w.mu.RUnlock()
-	for _, q := range w.queues {
+	queues := slices.Collect(maps.Values(w.queues))
+	w.mu.RUnlock()
+	for _, q := range queues {
 		if n := q.unsaid(); n > 0 {
 			w.log.WarnContext(ctx, "entries of an access log are lost: they come faster than they can be written",
 				slog.String("destination", q.to.String()), slog.Int("entries", n))
@@ -251,8 +254,9 @@ func (w *Writer) WorldChanged() {
 // follow lets services know where their endpoints are by now.
 func (w *Writer) follow(now time.Time) {
 	w.mu.RLock()
-	defer w.mu.RUnlock()
-	for _, t := range w.targets {
+	targets := slices.Collect(maps.Values(w.targets))
+	w.mu.RUnlock()
+	for _, t := range targets { // gRPC may have to be waited for
 		t.follow(now)
 	}
 }
