@@ -30,7 +30,7 @@ func (r *Requests) log(ctx context.Context, now time.Time, p *report, of []logge
 	var refused, unattributed int
 	var reason error
 	for n := 0; len(lines) > 0; n++ {
-		if n == maxReportEntries {
+		if n == maxEntries {
 			refused += 1 + bytes.Count(lines, []byte("\n"))
 			break
 		}

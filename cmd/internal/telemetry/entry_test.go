@@ -373,8 +373,8 @@ func TestAnEntryThatIsNotUnderstoodIsLostAlone(t *testing.T) {
 	}
 	w, _ := loggedWorld(t)
 	c := newCounted(t, w)
-	c.post(t, reportOf("1", 1, 1, outbound+`, "headers": ["user-agent"]`)+strings.Repeat("\n"+good, maxReportEntries+5))
-	if got := c.value(t, "meshbridge_request_entries_lost_total"); got != 5 || len(c.written.entries) != maxReportEntries {
+	c.post(t, reportOf("1", 1, 1, outbound+`, "headers": ["user-agent"]`)+strings.Repeat("\n"+good, maxEntries+5))
+	if got := c.value(t, "meshbridge_request_entries_lost_total"); got != 5 || len(c.written.entries) != maxEntries {
 		t.Errorf("of too many: %g lost, %d logged", got, len(c.written.entries))
 	}
 }

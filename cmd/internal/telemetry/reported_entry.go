@@ -12,15 +12,12 @@ import (
 	"unicode"
 )
 
-// Limits of entries: of what a process of APISIX keeps between two reports, and of one text.
+// Limits of entries: of what a process of APISIX keeps between two reports, hence of a report, and of one text.
 const (
 	maxEntries    = 10_000
 	maxEntryBytes = 8 << 20
 	maxEntryText  = 16 << 10
 )
-
-// maxReportEntries bounds what is read of one report: a process whose clock stands still reports no more.
-const maxReportEntries = 2 * maxEntries
 
 // column is the place of a text in an entry. After the last one come the headers of the entry's series.
 type column int
