@@ -43,6 +43,7 @@ func ParseSchemas(raw []byte) (*Schemas, error) {
 		"ssl":           KindSSL,
 		"plugin_config": KindPluginConfig,
 		"stream_route":  KindStreamRoute,
+		"global_rule":   KindGlobalRule,
 	} {
 		schema, err := c.compile("main/"+name, all.Main[name])
 		if err != nil {

@@ -44,6 +44,7 @@ func TestSchemasCheckObjectsAndTheirPlugins(t *testing.T) {
 		{KindSSL, `{"type":"client"}`, ""},
 		{KindSSL, `{"type":"server"}`, "sni"},
 		{KindPluginConfig, `{"plugins":{"redirect":{"uri":"/"}}}`, "plugins.redirect"},
+		{KindGlobalRule, `{"id":"g.x","plugins":{"redirect":{"uri":"/"}}}`, "plugins.redirect"},
 		{KindStreamRoute, `{"plugins":{"limit-conn":{}}}`, "plugins.limit-conn"},
 		{KindStreamRoute, `{"plugins":{"redirect":{}}}`, "APISIX has no such plugin"},
 		{"services", `{}`, "no schema of its kind"},
