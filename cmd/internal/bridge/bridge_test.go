@@ -248,16 +248,13 @@ func TestAfterARestartAnOldWatcherIsToldToReload(t *testing.T) {
 	first := startBridge(t, testConfig(istiod))
 	first.waitReady(t)
 	known := first.store.Revision()
-	address := first.etcd()
 	first.stop()
 
 	istiod.Stop() // the second one starts without istiod: still no word before the first world
-	config := testConfig(istiod)
-	config.Listen = address
-	second := startBridge(t, config)
+	second := startBridge(t, testConfig(istiod))
 	frames := make(chan map[string]any, 2)
 	go func() {
-		response := open(t, address, "/v3/watch", watchBody("/apisix/", known+1))
+		response := open(t, second.etcd(), "/v3/watch", watchBody("/apisix/", known+1))
 		defer response.Body.Close()
 		lines := bufio.NewScanner(response.Body)
 		for range 2 {
