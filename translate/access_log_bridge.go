@@ -25,9 +25,12 @@ type parsedLog struct {
 // tellsRequests tells that APISIX can tell of requests, and that they are then logged.
 func (o *Options) tellsRequests() bool { return o.Internal.IsValid() && !o.NoAccessLogs }
 
-// httpAccessLogs returns the access logs of a connection manager that APISIX does not write, and reports what is
-// not logged.
-func (s *State) httpAccessLogs(hcm *http_connection_managerpb.HttpConnectionManager, share reporter) []*accesslog.Log {
+// httpAccessLogs returns the access logs of a chain's connection manager that APISIX does not write, and reports what
+// is not logged. Where connections are passed through, there is only capture to tell of them.
+func (s *State) httpAccessLogs(d *chainDraft, hcm *http_connection_managerpb.HttpConnectionManager, share reporter) []*accesslog.Log {
+	if d.passthrough != "" {
+		return s.accessLogs(hcm.GetAccessLog(), false, !s.options.NoAccessLogs, httpAccessLogField, share)
+	}
 	logs := slices.Clone(hcm.GetAccessLog())
 	if i := loggedByAPISIX(hcm, &s.options); i >= 0 {
 		logs = slices.Delete(logs, i, i+1)

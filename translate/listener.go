@@ -224,7 +224,7 @@ func (s *State) parseFilterChain(base Chain, fc *listenerpb.FilterChain, field s
 		}
 		d.parseConnectionManager(hcm, &s.options, share)
 		d.Stats = statsOfHTTP(hcm, d.Direction, share)
-		d.AccessLogs = s.httpAccessLogs(hcm, share)
+		d.AccessLogs = s.httpAccessLogs(d, hcm, share)
 		if !s.options.APISIXVersion.Has(apisix.FeatureHeaderLines) {
 			reportTooOld(share, apisix.FeatureHeaderLines, "http_connection_manager", "")
 		}

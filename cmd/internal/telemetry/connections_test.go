@@ -26,9 +26,9 @@ const (
 )
 
 // newTCPWorld is newWorld with a service of TCP.
-func newTCPWorld(t *testing.T, endpoints ...string) *fakeWorld {
-	t.Helper()
-	w := newWorld(t)
+func newTCPWorld(tb testing.TB, endpoints ...string) *fakeWorld {
+	tb.Helper()
+	w := newWorld(tb)
 	for _, c := range []*translate.Chain{
 		{Key: "tcp:db", Listener: "10.96.0.5_5432", Direction: translate.Outbound, Stats: &translate.Stats{Reporter: "source"}},
 		{Key: "tcp:any", Listener: "virtualOutbound", Direction: translate.Outbound, Stats: &translate.Stats{Reporter: "source"}},
@@ -37,7 +37,7 @@ func newTCPWorld(t *testing.T, endpoints ...string) *fakeWorld {
 	} {
 		w.chains[c.Key] = c
 	}
-	w.load(t, fmt.Sprintf(`
+	w.load(tb, fmt.Sprintf(`
 - "@type": type.googleapis.com/envoy.config.cluster.v3.Cluster
   name: %[1]q
   type: EDS
@@ -57,13 +57,13 @@ func newTCPWorld(t *testing.T, endpoints ...string) *fakeWorld {
   name: BlackHoleCluster
   type: STATIC
 `, database))
-	w.endpoints(t, endpoints...)
+	w.endpoints(tb, endpoints...)
 	return w
 }
 
 // endpoints replaces those of the database: 10.0.1.1 and so on, with what istiod says of each workload.
-func (w *fakeWorld) endpoints(t *testing.T, workloads ...string) {
-	t.Helper()
+func (w *fakeWorld) endpoints(tb testing.TB, workloads ...string) {
+	tb.Helper()
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n- \"@type\": type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment\n  cluster_name: %q\n", database)
 	for i, workload := range workloads {
@@ -73,7 +73,7 @@ func (w *fakeWorld) endpoints(t *testing.T, workloads ...string) {
 		fmt.Fprintf(&b, "    - endpoint: {address: {socket_address: {address: 10.0.1.%d, port_value: 5432}}}\n"+
 			"      metadata: {filter_metadata: {istio: {workload: %q}}}\n", i+1, workload)
 	}
-	w.load(t, b.String())
+	w.load(tb, b.String())
 }
 
 // secure makes capture stand for an endpoint of the database, whose certificate must be for an identity.

@@ -71,12 +71,30 @@ func (s *sidecar) counts(t *testing.T, opened, closed, sent, received int, label
 	})
 }
 
+// logs waits for a line of the bridge's access log.
+func (s *sidecar) logs(t *testing.T, pattern string) {
+	t.Helper()
+	line := regexp.MustCompile(pattern)
+	harness.Eventually(t, "an entry of "+s.name, func(context.Context) error {
+		var all []string
+		for _, l := range s.bridge.Lines() {
+			if line.MatchString(l) {
+				return nil
+			}
+			if strings.Contains(l, `"- - -"`) {
+				all = append(all, l)
+			}
+		}
+		return fmt.Errorf("no line like %s in\n%s", pattern, strings.Join(all, "\n"))
+	})
+}
+
 func TestBothSidesCountTheConnectionsOfAService(t *testing.T) {
 	n := newNetwork(t)
 	w := newWorldIn(t, n, telemetry)
 	client := map[string]string{
 		"reporter": "source", "request_protocol": "tcp", "response_flags": "-", "connection_security_policy": "unknown",
-		"source_app": "client",
+		"source_app":           "client",
 		"destination_workload": "server", "destination_workload_namespace": "default", "destination_cluster": "Kubernetes",
 		"destination_canonical_service": "server", "destination_service": "server.default.svc.cluster.local",
 		"destination_service_name": "server", "destination_service_namespace": "default",
@@ -134,35 +152,21 @@ func TestBothSidesCountTheConnectionsOfAService(t *testing.T) {
 			"destination_service_name": "PassthroughCluster", "destination_service": "unknown", "response_flags": "UF,URX",
 		})
 	})
-	t.Run("what no chain takes is logged", func(t *testing.T) {
-		w.legacy.send(t, w.server.address+":9002", "no ClientHello")
-		harness.Eventually(t, "an entry", func(context.Context) error {
-			for _, line := range w.server.bridge.Lines() {
-				if strings.Contains(line, `"- - -" 0 NR `) {
-					return nil
-				}
+	t.Run("requests that APISIX never sees", func(t *testing.T) {
+		w.legacy.get(t, "http://server/", "--address", w.server.address+":8090")
+		harness.Eventually(t, "metrics", func(ctx context.Context) error {
+			n, all, err := w.server.istioMetric(ctx, "istio_tcp_connections_opened_total", map[string]string{"destination_service_name": "InboundPassthroughCluster"})
+			if err == nil && n != 1 {
+				err = fmt.Errorf("%v of\n%s", n, strings.Join(all, ""))
 			}
-			return fmt.Errorf("no line about it")
+			return err
 		})
+		w.server.logs(t, `"- - -" 0 - - - "-" \d+ \d+ \d+ - "-" "-" "-" "-" "10.77.1.2:8090" InboundPassthroughCluster 127.0.0.6:\d+ 10.77.1.2:8090 10.77.1.3:\d+ - `)
 	})
 	t.Run("access logs", func(t *testing.T) {
-		for s, want := range map[*sidecar]string{
-			w.client: `"- - -" 0 - - - "-" 1000 1007 \d+ - "-" "-" "-" "-" "10.77.1.2:9000" outbound\|9000\|\|server.default.svc.cluster.local;? - 10.96.0.10:9000 10.77.1.1:\d+ - -`,
-			w.server: `"- - -" 0 - - - "-" 1000 1007 \d+ - "-" "-" "-" "-" "10.77.1.2:9000" inbound\|9000\|\|;? - 10.77.1.2:9000 10.77.1.1:\d+ (invalid:)?outbound_.9000_._.server.default.svc.cluster.local -`,
-		} {
-			line := regexp.MustCompile(want)
-			harness.Eventually(t, "the access log of "+s.name, func(context.Context) error {
-				var all []string
-				for _, l := range s.bridge.Lines() {
-					if line.MatchString(l) {
-						return nil
-					}
-					if strings.Contains(l, `"- - -"`) {
-						all = append(all, l)
-					}
-				}
-				return fmt.Errorf("no line like %s in\n%s", want, strings.Join(all, "\n"))
-			})
-		}
+		w.legacy.send(t, w.server.address+":9002", "no ClientHello")
+		w.server.logs(t, `"- - -" 0 NR - filter_chain_not_found "-" 0 0 0 - "-" "-" "-" "-" "-" - - 10.77.1.2:9002 10.77.1.3:\d+ - -`)
+		w.client.logs(t, `"- - -" 0 - - - "-" 1000 1007 \d+ - "-" "-" "-" "-" "10.77.1.2:9000" outbound\|9000\|\|server.default.svc.cluster.local;? - 10.96.0.10:9000 10.77.1.1:\d+ - -`)
+		w.server.logs(t, `"- - -" 0 - - - "-" 1000 1007 \d+ - "-" "-" "-" "-" "10.77.1.2:9000" inbound\|9000\|\|;? - 10.77.1.2:9000 10.77.1.1:\d+ (invalid:)?outbound_.9000_._.server.default.svc.cluster.local -`)
 	})
 }
