@@ -25,7 +25,7 @@ extensionProviders:
   envoyOtelAls:
     service: collector.default.svc.cluster.local
     port: 4317
-    logFormat: {text: "%HOSTNAME% %UPSTREAM_CLUSTER_RAW% %BYTES_RECEIVED%", labels: {peer: "%DOWNSTREAM_PEER_URI_SAN%"}}
+    logFormat: {text: "%HOSTNAME% %UPSTREAM_CLUSTER_RAW% %BYTES_RECEIVED% %RESPONSE_FLAGS%", labels: {peer: "%DOWNSTREAM_PEER_URI_SAN%"}}
 `
 
 // logging has all connections logged to both.
@@ -44,7 +44,7 @@ spec: {mtls: {mode: STRICT}}
 ---`
 
 // logged is what was logged of a connection.
-type logged struct{ node, cluster, principal, received string }
+type logged struct{ node, cluster, principal, received, flags string }
 
 // waitLogged waits for an entry that a log service was sent.
 func waitLogged(t *testing.T, service *harness.Process, what string, is func(logged) bool) {
@@ -61,7 +61,8 @@ func parseLogged(line string) (out []logged) {
 		for _, e := range envoy.GetTcpLogs().GetLogEntry() {
 			out = append(out, logged{
 				node: envoy.GetIdentifier().GetNode().GetMetadata().GetFields()["NAME"].GetStringValue(), cluster: e.GetCommonProperties().GetUpstreamCluster(),
-				principal: principalOf(e), received: strconv.FormatUint(e.GetConnectionProperties().GetReceivedBytes(), 10),
+				principal: principalOf(e), flags: flagsOf(e),
+				received: strconv.FormatUint(e.GetConnectionProperties().GetReceivedBytes(), 10),
 			})
 		}
 		return out
@@ -74,11 +75,18 @@ func parseLogged(line string) (out []logged) {
 		for _, scope := range r.GetScopeLogs() {
 			for _, record := range scope.GetLogRecords() {
 				text := strings.Fields(record.GetBody().GetStringValue())
-				out = append(out, logged{node: text[0], cluster: text[1], received: text[2], principal: record.GetAttributes()[0].GetValue().GetStringValue()})
+				out = append(out, logged{node: text[0], cluster: text[1], received: text[2], flags: text[3], principal: record.GetAttributes()[0].GetValue().GetStringValue()})
 			}
 		}
 	}
 	return out
+}
+
+func flagsOf(e *accesslogpb.TCPAccessLogEntry) string {
+	if flags := e.GetCommonProperties().GetResponseFlags(); flags != nil {
+		return flags.String()
+	}
+	return "-"
 }
 
 func principalOf(e *accesslogpb.TCPAccessLogEntry) string {
@@ -115,11 +123,11 @@ func TestConnectionsAreLoggedByServicesOfTheMesh(t *testing.T) {
 		t.Run("by a service "+name, func(t *testing.T) {
 			waitLogged(t, service, "the client's entry", func(l logged) bool {
 				return l.node == "client" && l.cluster == "outbound|9000||server.default.svc.cluster.local" &&
-					l.principal == "-" && l.received == "5"
+					l.principal == "-" && l.received == "5" && l.flags == "-"
 			})
 			waitLogged(t, service, "the server's entry", func(l logged) bool {
 				return l.node == "server" && l.cluster == "inbound|9000||" &&
-					l.principal == clientID && l.received == "5"
+					l.principal == clientID && l.received == "5" && l.flags == "-"
 			})
 		})
 	}
