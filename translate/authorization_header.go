@@ -9,6 +9,7 @@ import (
 	matcherpb "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"meshbridge/translate/apisix"
+	"meshbridge/translate/stringmatch"
 )
 
 // header follows Envoy's HeaderUtility, as compileHeader does for routes: a header that is missing
@@ -32,7 +33,7 @@ func (x *accessCompiler) header(h *routepb.HeaderMatcher) predicate {
 		x.hosts = true
 	}
 	present := exactly(when(apisix.Present(variable)))
-	m := headerString(h)
+	m := stringmatch.OfHeader(h)
 	if m == nil { // a presence test, also where nothing is said
 		wanted := true
 		if p, ok := h.GetHeaderMatchSpecifier().(*routepb.HeaderMatcher_PresentMatch); ok {

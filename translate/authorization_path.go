@@ -10,6 +10,7 @@ import (
 	matcherpb "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"meshbridge/translate/apisix"
+	"meshbridge/translate/stringmatch"
 )
 
 // Envoy's rules see the path as it was sent, without the query, after resolving dot segments and a
@@ -87,7 +88,7 @@ func (x *accessCompiler) path(m *matcherpb.PathMatcher) predicate {
 	case *matcherpb.StringMatcher_Contains:
 		onRaw, onDecoded = anyPath+rawQuoted, decodedQuoted
 	default:
-		return x.unknown(errStringMatch.Error())
+		return x.unknown(stringmatch.ErrUnsupported.Error())
 	}
 	match := apisix.Match
 	if p.GetIgnoreCase() {

@@ -2,9 +2,7 @@ package translate
 
 import (
 	"errors"
-	"fmt"
 	"net/url"
-	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -13,6 +11,7 @@ import (
 	typepb "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
 	"meshbridge/translate/apisix"
+	"meshbridge/translate/stringmatch"
 )
 
 // reporter adds a diagnostic about a field of what is being compiled.
@@ -160,7 +159,7 @@ func (t stringTest) on(variable string) apisix.Cond {
 func compileString(m *matcherpb.StringMatcher, field string, report reporter) *stringTest {
 	t, err := newStringTest(m)
 	switch {
-	case errors.Is(err, errStringMatch):
+	case errors.Is(err, stringmatch.ErrUnsupported):
 		report("string_match_unsupported", field)
 		return nil
 	case err != nil:
@@ -173,51 +172,32 @@ func compileString(m *matcherpb.StringMatcher, field string, report reporter) *s
 	return t
 }
 
-// errStringMatch is the error of a string matcher of a kind that is not known.
-var errStringMatch = errors.New("a kind of string match")
-
 // newStringTest compiles a string matcher. The error is that of a regular expression, or
-// errStringMatch.
+// stringmatch.ErrUnsupported.
 func newStringTest(m *matcherpb.StringMatcher) (*stringTest, error) {
 	t := &stringTest{fold: m.GetIgnoreCase()}
-	folded := func(s string) string {
-		if t.fold {
-			return strings.ToLower(s)
-		}
-		return s
-	}
 	switch p := m.GetMatchPattern().(type) {
 	case *matcherpb.StringMatcher_Exact:
 		if !t.fold {
 			t.exact = &p.Exact
 		}
 		t.pcre = `\A` + apisix.QuoteRegex(p.Exact) + `\z`
-		t.accepts = func(s string) bool { return folded(s) == folded(p.Exact) }
 	case *matcherpb.StringMatcher_Prefix:
 		t.pcre = `\A` + apisix.QuoteRegex(p.Prefix)
-		t.accepts = func(s string) bool { return strings.HasPrefix(folded(s), folded(p.Prefix)) }
 	case *matcherpb.StringMatcher_Suffix:
 		t.pcre = apisix.QuoteRegex(p.Suffix) + `\z`
-		t.accepts = func(s string) bool { return strings.HasSuffix(folded(s), folded(p.Suffix)) }
 	case *matcherpb.StringMatcher_Contains:
 		t.pcre = apisix.QuoteRegex(p.Contains)
-		t.accepts = func(s string) bool { return strings.Contains(folded(s), folded(p.Contains)) }
 	case *matcherpb.StringMatcher_SafeRegex:
 		t.fold = false // ignore_case has no effect on regular expressions
-		re := p.SafeRegex.GetRegex()
-		pcre, err := apisix.FullMatchRegex(re)
-		if err != nil {
+		var err error
+		if t.pcre, err = apisix.FullMatchRegex(p.SafeRegex.GetRegex()); err != nil {
 			return nil, err
 		}
-		full, err := regexp.Compile(`\A(?:` + re + `)\z`)
-		if err != nil {
-			return nil, fmt.Errorf("regular expression %q: %w", re, err)
-		}
-		t.pcre, t.accepts = pcre, full.MatchString
-	default:
-		return nil, errStringMatch
 	}
-	return t, nil
+	var err error
+	t.accepts, err = stringmatch.New(m)
+	return t, err
 }
 
 func reportBacktracking(re, field string, report reporter) {
@@ -250,7 +230,7 @@ func (x *routeCompiler) compileHeader(h *routepb.HeaderMatcher, report reporter)
 		return when(apisix.And(apisix.Present(variable), apisix.Not(inRange)))
 	}
 
-	m := headerString(h)
+	m := stringmatch.OfHeader(h)
 	if m == nil { // a presence test, also where nothing is said
 		wanted := true
 		if p, ok := h.GetHeaderMatchSpecifier().(*routepb.HeaderMatcher_PresentMatch); ok {
@@ -310,28 +290,6 @@ func (x *routeCompiler) headerVariable(name string) (variable string, constant *
 		return "", nil
 	}
 	return "http_" + strings.ReplaceAll(name, "-", "_"), nil
-}
-
-// headerString returns the string matcher of a header, made of the old forms where they are used;
-// nil for a presence test.
-//
-//nolint:staticcheck // configuration for older Envoys still has the deprecated forms.
-func headerString(h *routepb.HeaderMatcher) *matcherpb.StringMatcher {
-	switch m := h.GetHeaderMatchSpecifier().(type) {
-	case *routepb.HeaderMatcher_StringMatch:
-		return m.StringMatch
-	case *routepb.HeaderMatcher_ExactMatch:
-		return &matcherpb.StringMatcher{MatchPattern: &matcherpb.StringMatcher_Exact{Exact: m.ExactMatch}}
-	case *routepb.HeaderMatcher_PrefixMatch:
-		return &matcherpb.StringMatcher{MatchPattern: &matcherpb.StringMatcher_Prefix{Prefix: m.PrefixMatch}}
-	case *routepb.HeaderMatcher_SuffixMatch:
-		return &matcherpb.StringMatcher{MatchPattern: &matcherpb.StringMatcher_Suffix{Suffix: m.SuffixMatch}}
-	case *routepb.HeaderMatcher_ContainsMatch:
-		return &matcherpb.StringMatcher{MatchPattern: &matcherpb.StringMatcher_Contains{Contains: m.ContainsMatch}}
-	case *routepb.HeaderMatcher_SafeRegexMatch:
-		return &matcherpb.StringMatcher{MatchPattern: &matcherpb.StringMatcher_SafeRegex{SafeRegex: m.SafeRegexMatch}}
-	}
-	return nil
 }
 
 // compileQuery matches the first value of a parameter. APISIX decodes it and Envoy does not, so a

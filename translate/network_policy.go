@@ -1,10 +1,8 @@
 package translate
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +13,8 @@ import (
 	networkrbacpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
 	matcherpb "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
+
+	"meshbridge/translate/stringmatch"
 )
 
 // NetworkPolicy is an RBAC network filter: what an AuthorizationPolicy becomes for TCP. It is
@@ -260,7 +260,7 @@ func (x *networkPolicyCompiler) header(h *routepb.HeaderMatcher) peerTest {
 	if !h.GetTreatMissingHeaderAsEmpty() {
 		return always(no)
 	}
-	m := headerString(h)
+	m := stringmatch.OfHeader(h)
 	if m == nil { // a range of numbers, which an empty text is not in
 		return always(truthOf(inverted))
 	}
@@ -282,7 +282,7 @@ func (x *networkPolicyCompiler) within(r *corepb.CidrRange, address func(*Networ
 
 // text compiles a string matcher.
 func (x *networkPolicyCompiler) text(m *matcherpb.StringMatcher) func(string) truth {
-	accepts, err := acceptString(m)
+	accepts, err := stringmatch.New(m)
 	if err != nil {
 		test := x.unknown("whether " + err.Error() + " matches")
 		return func(string) truth { return test(nil) }
@@ -297,22 +297,6 @@ func deterministic(m proto.Message) string {
 		return "" // a message that was decoded encodes
 	}
 	return string(body)
-}
-
-// acceptString compiles a string matcher as Envoy has it, for what APISIX does not see.
-func acceptString(m *matcherpb.StringMatcher) (func(string) bool, error) {
-	if re := m.GetSafeRegex(); re != nil {
-		full, err := regexp.Compile(`\A(?:` + re.GetRegex() + `)\z`)
-		if err != nil {
-			return nil, fmt.Errorf("regular expression %q: %w", re.GetRegex(), err)
-		}
-		return full.MatchString, nil
-	}
-	t, err := newStringTest(m)
-	if err != nil {
-		return nil, err
-	}
-	return t.accepts, nil
 }
 
 // describeString is a string matcher for messages.

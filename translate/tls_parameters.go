@@ -8,6 +8,8 @@ import (
 	tlspb "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	matcherpb "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
+
+	"meshbridge/translate/stringmatch"
 )
 
 // What TLS that capture speaks has in common on both sides of a proxy.
@@ -151,7 +153,7 @@ func (v *peerValidation) read(c *tlspb.CertificateValidationContext, report repo
 // any name would do.
 func sanMatch(kind tlspb.SubjectAltNameMatcher_SanType, m *matcherpb.StringMatcher, report reporter, field string) SANMatch {
 	out := SANMatch{Text: describeString(m)}
-	accepts, err := acceptString(m)
+	accepts, err := stringmatch.New(m)
 	switch kind {
 	case tlspb.SubjectAltNameMatcher_SAN_TYPE_UNSPECIFIED:
 		out.Kind = SANAny

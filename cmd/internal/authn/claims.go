@@ -2,12 +2,12 @@ package authn
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
-	"strings"
 
 	matcherpb "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"meshbridge/translate/stringmatch"
 )
 
 // claimTest is a condition on what is known of the tokens of a request, which is Envoy's dynamic
@@ -52,7 +52,7 @@ func newValueTest(m *matcherpb.ValueMatcher) (valueTest, error) {
 			return v.NumberValue == p.DoubleMatch.GetExact()
 		}), nil
 	case *matcherpb.ValueMatcher_StringMatch:
-		test, err := newStringTest(p.StringMatch)
+		test, err := stringmatch.New(p.StringMatch)
 		return kindTest(func(v *structpb.Value_StringValue) bool { return test(v.StringValue) }), err
 	case *matcherpb.ValueMatcher_BoolMatch:
 		return kindTest(func(v *structpb.Value_BoolValue) bool { return v.BoolValue == p.BoolMatch }), nil
@@ -95,39 +95,4 @@ func newAnyTest(matchers []*matcherpb.ValueMatcher) (valueTest, error) {
 	return func(v *structpb.Value) bool {
 		return slices.ContainsFunc(tests, func(test valueTest) bool { return test(v) })
 	}, nil
-}
-
-// newStringTest is Envoy's StringMatcher. Regular expressions must match as a whole.
-func newStringTest(m *matcherpb.StringMatcher) (func(string) bool, error) {
-	fold := func(s string) string { return s }
-	if m.GetIgnoreCase() {
-		fold = lowerASCII
-	}
-	switch p := m.GetMatchPattern().(type) {
-	case *matcherpb.StringMatcher_Exact:
-		return func(s string) bool { return fold(s) == fold(p.Exact) }, nil
-	case *matcherpb.StringMatcher_Prefix:
-		return func(s string) bool { return strings.HasPrefix(fold(s), fold(p.Prefix)) }, nil
-	case *matcherpb.StringMatcher_Suffix:
-		return func(s string) bool { return strings.HasSuffix(fold(s), fold(p.Suffix)) }, nil
-	case *matcherpb.StringMatcher_Contains:
-		return func(s string) bool { return strings.Contains(fold(s), fold(p.Contains)) }, nil
-	case *matcherpb.StringMatcher_SafeRegex:
-		re, err := regexp.Compile(`\A(?:` + p.SafeRegex.GetRegex() + `)\z`)
-		if err != nil {
-			return nil, fmt.Errorf("regular expression: %w", err)
-		}
-		return re.MatchString, nil
-	}
-	return nil, fmt.Errorf("matcher %T of strings is not supported", m.GetMatchPattern())
-}
-
-// lowerASCII leaves letters beyond ASCII alone, as Envoy does.
-func lowerASCII(s string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			return r + 'a' - 'A'
-		}
-		return r
-	}, s)
 }

@@ -10,6 +10,8 @@ import (
 
 	jwtpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/jwt_authn/v3"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"meshbridge/translate/stringmatch"
 )
 
 // provider is an issuer of tokens, and how they are verified.
@@ -31,7 +33,7 @@ func newProvider(c *jwtpb.JwtProvider) (*provider, error) {
 	}
 	if c.GetSubjects() != nil {
 		var err error
-		if p.subjects, err = newStringTest(c.GetSubjects()); err != nil {
+		if p.subjects, err = stringmatch.New(c.GetSubjects()); err != nil {
 			return nil, fmt.Errorf("subjects: %w", err)
 		}
 	}
