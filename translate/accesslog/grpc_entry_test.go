@@ -180,8 +180,8 @@ func TestWhatIsNoUTF8CanBeSent(t *testing.T) {
 
 // fill sets all texts of a struct, and of those that it points to.
 func fill(v reflect.Value, text string) {
-	for i := range v.NumField() {
-		switch f := v.Field(i); {
+	for _, f := range v.Fields() {
+		switch {
 		case !f.CanSet():
 		case f.Kind() == reflect.String:
 			f.SetString(text)
