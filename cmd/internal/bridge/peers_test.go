@@ -34,6 +34,14 @@ func exchanging(t *testing.T, resources []proto.Message) []proto.Message {
 // withFilter adds an HTTP filter to the first chain of each listener.
 func withFilter(t *testing.T, resources []proto.Message, f *http_connection_managerpb.HttpFilter) []proto.Message {
 	t.Helper()
+	return withManagers(t, resources, func(hcm *http_connection_managerpb.HttpConnectionManager) {
+		hcm.HttpFilters = append(hcm.HttpFilters, f)
+	})
+}
+
+// withManagers changes the connection manager of the first chain of each listener.
+func withManagers(t *testing.T, resources []proto.Message, change func(*http_connection_managerpb.HttpConnectionManager)) []proto.Message {
+	t.Helper()
 	out := make([]proto.Message, len(resources))
 	for i, r := range resources {
 		out[i] = proto.Clone(r)
@@ -46,7 +54,7 @@ func withFilter(t *testing.T, resources []proto.Message, f *http_connection_mana
 		if err := filter.GetTypedConfig().UnmarshalTo(hcm); err != nil {
 			t.Fatal(err)
 		}
-		hcm.HttpFilters = append(hcm.HttpFilters, f)
+		change(hcm)
 		filter.ConfigType = &listenerpb.Filter_TypedConfig{TypedConfig: xdstest.Any(hcm)}
 	}
 	return out

@@ -12,7 +12,6 @@ import (
 
 	accesslogpb "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corepb "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	listenerpb "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	filelogpb "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
 	http_connection_managerpb "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -35,24 +34,11 @@ func logging(t *testing.T, resources []proto.Message, path, format string) []pro
 // loggingTo adds an access log to the listeners of a mesh.
 func loggingTo(t *testing.T, resources []proto.Message, log proto.Message) []proto.Message {
 	t.Helper()
-	out := make([]proto.Message, len(resources))
-	for i, r := range resources {
-		out[i] = proto.Clone(r)
-		l, ok := out[i].(*listenerpb.Listener)
-		if !ok {
-			continue
-		}
-		filter := l.GetFilterChains()[0].GetFilters()[0]
-		hcm := new(http_connection_managerpb.HttpConnectionManager)
-		if err := filter.GetTypedConfig().UnmarshalTo(hcm); err != nil {
-			t.Fatal(err)
-		}
+	return withManagers(t, resources, func(hcm *http_connection_managerpb.HttpConnectionManager) {
 		hcm.AccessLog = append(hcm.AccessLog, &accesslogpb.AccessLog{
 			Name: "log", ConfigType: &accesslogpb.AccessLog_TypedConfig{TypedConfig: xdstest.Any(log)},
 		})
-		filter.ConfigType = &listenerpb.Filter_TypedConfig{TypedConfig: xdstest.Any(hcm)}
-	}
-	return out
+	})
 }
 
 // entry is what an APISIX that was told to run the rule reports of a request with such variables.

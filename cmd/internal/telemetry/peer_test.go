@@ -1,12 +1,10 @@
 package telemetry
 
 import (
-	"bytes"
 	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/netip"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -124,21 +122,10 @@ fire()
 `
 
 func TestTheProgramReportsWhoThePeerIs(t *testing.T) {
-	luajit, err := exec.LookPath("luajit")
-	if err != nil {
-		t.Skip("needs luajit in PATH")
-	}
 	program := programOf(t, Rule{Address: netip.MustParseAddrPort("127.0.0.1:15099"), Profile: translate.Mesh()})
-	command := exec.CommandContext(t.Context(), luajit, "-")
-	command.Stdin = strings.NewReader("assert(loadstring(" + longString(peerStand) + "))(" + longString(program) + ", " + longString(told(t)) + ")\n")
-	var failure bytes.Buffer
-	command.Stderr = &failure
-	got, err := command.Output()
-	if err != nil {
-		t.Fatalf("%v: %s", err, failure.Bytes())
-	}
+	got := runLua(t, "assert(loadstring("+longString(peerStand)+"))("+longString(program)+", "+longString(told(t))+")\n")
 	const want = "taken: client true\nsilent:  false\nanswered: server true\nelsewhere:  false\npassed: client true\n"
-	if string(got) != want {
+	if got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -115,13 +115,22 @@ io.write(table.concat(posted, "\n"))
 // runProgram returns what the program reports of so many requests.
 func runProgram(t *testing.T, r Rule, requests, every, away int) (reports []string) {
 	t.Helper()
+	r.Address = netip.MustParseAddrPort("127.0.0.1:15099")
+	script := fmt.Sprintf("local chunk = assert(loadstring(%s))\nchunk(%s, %d, %d, %d)\n",
+		longString(stand), longString(programOf(t, r)), requests, every, away)
+	for part := range strings.SplitSeq(runLua(t, script), "\n{") {
+		reports = append(reports, "{"+strings.TrimPrefix(part, "{"))
+	}
+	return reports
+}
+
+// runLua returns what a program writes.
+func runLua(t *testing.T, script string) string {
+	t.Helper()
 	luajit, err := exec.LookPath("luajit")
 	if err != nil {
 		t.Skip("needs luajit in PATH")
 	}
-	r.Address = netip.MustParseAddrPort("127.0.0.1:15099")
-	script := fmt.Sprintf("local chunk = assert(loadstring(%s))\nchunk(%s, %d, %d, %d)\n",
-		longString(stand), longString(programOf(t, r)), requests, every, away)
 	command := exec.CommandContext(t.Context(), luajit, "-")
 	command.Stdin = strings.NewReader(script)
 	var failure bytes.Buffer
@@ -130,10 +139,7 @@ func runProgram(t *testing.T, r Rule, requests, every, away int) (reports []stri
 	if err != nil {
 		t.Fatalf("%v: %s", err, failure.Bytes())
 	}
-	for part := range strings.SplitSeq(string(out), "\n{") {
-		reports = append(reports, "{"+strings.TrimPrefix(part, "{"))
-	}
-	return reports
+	return string(out)
 }
 
 func TestTheProgramReportsEveryRequest(t *testing.T) {
